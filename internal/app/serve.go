@@ -1,0 +1,174 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/slicervm-mcp/slicervm-mcp/internal/serve"
+	slicer "github.com/slicervm-mcp/slicervm-mcp/sdk"
+	"github.com/slicervm-mcp/slicervm-mcp/tools"
+)
+
+// probeLimit bounds the question to the daemon at the start.
+const probeLimit = 3 * time.Second
+
+// options are the flags of serve.
+type options struct {
+	url      string
+	embedded bool
+	stateDir string
+	roots    []string
+	owner    string
+	logLevel string
+}
+
+func newServeCommand(p Process) *cobra.Command {
+	var o options
+	cmd := &cobra.Command{
+		Short: "Serve MCP on standard input and output (the default)",
+		Long: `Serve MCP on standard input and output, until the input ends or a signal comes.
+Logs go to standard error.
+
+The daemon's token comes from SLICER_TOKEN, or from the file that
+SLICER_TOKEN_FILE names.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), p, o) },
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringVar(&o.url, "url", "", "`address` of the Slicer daemon: http://host:port, https://host or a Unix socket's path\n(default $SLICER_URL, else the socket of a daemon on this machine)")
+	f.BoolVar(&o.embedded, "embedded", false, "start a daemon in this process whose VMs are Linux namespaces: to try it, and for tests;\nnamespaces are not a hypervisor")
+	f.StringVar(&o.stateDir, "state-dir", "", "`folder` for the disks of embedded VMs (default slicervm-mcp in $XDG_STATE_HOME or ~/.local/state)")
+	f.StringArrayVar(&o.roots, "root", nil, "host `folder` that tools may read files from; may be repeated\n(default the working folder, unless your home is in it)")
+	f.StringVar(&o.owner, "owner", "", "`name` in the tag owner=… by which this server knows its VMs again\n(default a hash of user, host and first root)")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	return cmd
+}
+
+// run serves until the client or ctx ends it.
+func run(ctx context.Context, p Process, o options) (err error) {
+	level, ok := parseLevel(o.logLevel)
+	if !ok {
+		return usageError{fmt.Sprintf("--log-level is debug, info, warn or error, not %q", o.logLevel)}
+	}
+	if o.embedded && o.url != "" {
+		return usageError{"--embedded starts a daemon and --url names another: use one of them"}
+	}
+	log := newLogger(p.Stderr, level, p.Getenv)
+	roots, project, err := settleRoots(p, o.roots)
+	if err != nil {
+		return err
+	}
+	owner := o.owner
+	if owner == "" {
+		owner = defaultOwner(project)
+	}
+
+	at, closeDaemon, err := o.daemon(ctx, p, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeDaemon()) }()
+	client := slicer.NewSlicerClient(at.url, at.token, "slicervm-mcp/"+version(), nil)
+	defer client.CloseIdleConnections()
+
+	toolset, err := tools.New(tools.Config{Client: client, Owner: owner, Roots: roots, Log: log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, toolset.Close()) }()
+	srv := newMCPServer()
+	toolset.Register(srv)
+	log.Info("serving MCP on standard input and output", "version", version(), "daemon", at, "found_by", at.how, "owner", owner, "roots", roots)
+
+	var probe sync.WaitGroup
+	probeCtx, endProbe := context.WithTimeout(ctx, probeLimit)
+	probe.Go(func() { warnUnreachable(probeCtx, client, log) })
+	err = serve.Stdio(ctx, srv, p.Stdin, p.Stdout, serve.StdioOptions{Log: log, HungUp: hungUp(p.Stdout)})
+	endProbe()
+	probe.Wait()
+	if ctx.Err() != nil {
+		log.Info("ended by a signal")
+		return nil
+	}
+	return err
+}
+
+// daemon returns the daemon to serve, which it starts if it is the embedded
+// one, and a function that ends what it started.
+func (o options) daemon(ctx context.Context, p Process, log *slog.Logger) (endpoint, func() error, error) {
+	if o.embedded {
+		d, err := startEmbedded(ctx, o.stateDir, log)
+		if err != nil {
+			return endpoint{}, nil, err
+		}
+		return endpoint{url: d.socket, how: "--embedded"}, d.close, nil
+	}
+	at, err := findEndpoint(p, o.url)
+	return at, func() error { return nil }, err
+}
+
+// warnUnreachable logs what is wrong with the daemon. The server serves all
+// the same: the daemon may come, and each tool says what is wrong.
+func warnUnreachable(ctx context.Context, client *slicer.SlicerClient, log *slog.Logger) {
+	if _, err := client.GetInfo(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		log.Warn("the Slicer daemon does not answer as it should; tools will say so until it does", "err", err)
+	}
+}
+
+// settleRoots returns the host folders that tools may read, as absolute paths,
+// and the folder that stands for the project. With no flag that is the working
+// folder, but none is allowed when the home folder is in it.
+func settleRoots(p Process, flags []string) (roots []string, project string, err error) {
+	dir := p.Dir
+	if dir == "" {
+		if dir, err = os.Getwd(); err != nil {
+			return nil, "", fmt.Errorf("find the working folder: %w", err)
+		}
+	}
+	for _, root := range flags {
+		if root == "" {
+			return nil, "", usageError{"--root wants a folder"}
+		}
+		if !filepath.IsAbs(root) {
+			root = filepath.Join(dir, root)
+		}
+		roots = append(roots, filepath.Clean(root))
+	}
+	if len(roots) > 0 {
+		return roots, roots[0], nil
+	}
+	dir = filepath.Clean(dir)
+	if contains(dir, homeDir(p)) {
+		return nil, dir, nil
+	}
+	return []string{dir}, dir, nil
+}
+
+// contains reports whether path is dir or below it. The top of a file system
+// contains everything, known or not.
+func contains(dir, path string) bool {
+	if filepath.Dir(dir) == dir {
+		return true
+	}
+	if path == "" {
+		return false
+	}
+	if real, err := filepath.EvalSymlinks(dir); err == nil { // else dir as it is
+		dir = real
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil { // as above
+		path = real
+	}
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
+}

@@ -1,0 +1,471 @@
+package daemon_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/slicervm-mcp/slicervm-mcp/sdk/slicertest"
+)
+
+// entry is a tar entry; a Name with a slash at its end is a folder.
+type entry struct {
+	Name string
+	Mode int64
+	Text string
+	Type byte
+}
+
+var archiveTime = time.Date(2024, 2, 29, 12, 0, 0, 0, time.UTC)
+
+func archive(t *testing.T, entries ...entry) string {
+	t.Helper()
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	for _, e := range entries {
+		hdr := &tar.Header{Name: e.Name, Mode: e.Mode, Typeflag: e.Type, ModTime: archiveTime}
+		switch {
+		case e.Type != 0:
+			hdr.Linkname = e.Text
+		case strings.HasSuffix(e.Name, "/"):
+			hdr.Typeflag = tar.TypeDir
+		default:
+			hdr.Typeflag, hdr.Size = tar.TypeReg, int64(len(e.Text))
+		}
+		if err := w.WriteHeader(hdr); err != nil {
+			t.Fatalf("WriteHeader(%q) = %v", e.Name, err)
+		}
+		if hdr.Size > 0 {
+			if _, err := io.WriteString(w, e.Text); err != nil {
+				t.Fatalf("write %q: %v", e.Name, err)
+			}
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatalf("close the archive: %v", err)
+	}
+	return buf.String()
+}
+
+// unpack reads an archive as name, mode and text.
+func unpack(t *testing.T, text string) []string {
+	t.Helper()
+	list := []string{}
+	r := tar.NewReader(strings.NewReader(text))
+	for {
+		hdr, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return list
+		}
+		if err != nil {
+			t.Fatalf("read the archive: %v", err)
+		}
+		content, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatalf("read %q: %v", hdr.Name, err)
+		}
+		list = append(list, fmt.Sprintf("%s %o %s", hdr.Name, hdr.Mode, content))
+	}
+}
+
+func cpPath(vm string, params ...string) string {
+	return strings.Replace(execPath(vm, params...), "/exec?", "/cp?", 1)
+}
+
+// file describes a VM's file, in a form that reads well when a test fails.
+func (a *api) file(vm, name string) string {
+	a.t.Helper()
+	info, err := a.srv.Files(vm).Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "absent"
+	}
+	if err != nil {
+		a.t.Fatalf("Stat(%q) = %v", name, err)
+	}
+	owner := info.Sys().(slicertest.Owner)
+	if info.IsDir() {
+		return fmt.Sprintf("folder %o %d:%d", info.Mode().Perm(), owner.UID, owner.GID)
+	}
+	data, err := a.srv.Files(vm).ReadFile(name)
+	if err != nil {
+		a.t.Fatalf("ReadFile(%q) = %v", name, err)
+	}
+	return fmt.Sprintf("%q %o %d:%d", data, info.Mode().Perm(), owner.UID, owner.GID)
+}
+
+func TestCopyAFileIn(t *testing.T) {
+	a := newAPI(t, slicertest.Options{})
+	vm := a.create(`{}`)
+	for _, tt := range []struct {
+		name   string
+		params []string
+		kind   string
+		at     string
+		want   string
+	}{
+		{"to an absolute path", []string{"path", "/tmp/a", "mode", "binary"}, "", "/tmp/a", `"text" 644 1000:1000`},
+		{"without a mode", []string{"path", "/tmp/b"}, "application/octet-stream", "/tmp/b", `"text" 644 1000:1000`},
+		{"to the home folder", []string{"path", "~/c"}, "", "/home/ubuntu/c", `"text" 644 1000:1000`},
+		{"to root's home folder", []string{"path", "~/d", "uid", "0"}, "", "/root/d", `"text" 644 0:0`},
+		{"with all attributes", []string{"path", "/tmp/e", "uid", "5", "gid", "6", "permissions", "0700"}, "", "/tmp/e", `"text" 700 5:6`},
+		{"over dots", []string{"path", "/tmp/../tmp/./f"}, "", "/tmp/f", `"text" 644 1000:1000`},
+		{"over an old file", []string{"path", "/tmp/e"}, "", "/tmp/e", `"text" 700 5:6`},
+		{"over an old file with a new mode", []string{"path", "/tmp/e", "permissions", "640"}, "", "/tmp/e", `"text" 640 5:6`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a.want(200, "POST", cpPath(vm, tt.params...), "text", "Content-Type", tt.kind)
+			if got := a.file(vm, tt.at); got != tt.want {
+				t.Errorf("%s after cp %q = %s, want %s", tt.at, tt.params, got, tt.want)
+			}
+		})
+	}
+}
+
+func TestCopyAFileOut(t *testing.T) {
+	a := newAPI(t, slicertest.Options{})
+	vm := a.create(`{}`)
+	data := strings.Repeat("\x00\xff data", 100_000)
+	a.want(200, "POST", cpPath(vm, "path", "/tmp/x", "permissions", "0755"), data)
+	for _, accept := range []string{"", "*/*", "application/octet-stream"} {
+		got := a.want(200, "GET", cpPath(vm, "path", "/tmp/x"), "", "Accept", accept)
+		if got.body != data {
+			t.Errorf("file came back as %d bytes, want the %d that went in", len(got.body), len(data))
+		}
+		if mode, length := got.header.Get("X-Slicer-File-Mode"), got.header.Get("Content-Length"); mode != "0755" || length != fmt.Sprint(len(data)) {
+			t.Errorf("mode, length = %s, %s, want 0755, %d", mode, length, len(data))
+		}
+	}
+	a.want(200, "POST", cpPath(vm, "path", "/tmp/empty"), "")
+	if got := a.want(200, "GET", cpPath(vm, "path", "/tmp/empty", "mode", "binary"), "").body; got != "" {
+		t.Errorf("empty file = %q", got)
+	}
+}
+
+func TestRefusedCopies(t *testing.T) {
+	a := newAPI(t, slicertest.Options{})
+	vm := a.create(`{}`)
+	for _, tt := range []struct {
+		name, method string
+		params       []string
+		status       int
+		says         string
+	}{
+		{"no path", "GET", nil, 400, "path is required"},
+		{"relative path", "GET", []string{"path", "etc/hostname"}, 400, "absolute"},
+		{"another user's home", "GET", []string{"path", "~root/x"}, 400, "absolute"},
+		{"NUL in the path", "POST", []string{"path", "/a\x00b"}, 400, "NUL"},
+		{"endless path", "GET", []string{"path", "/" + strings.Repeat("x", 4096)}, 400, "4096"},
+		{"missing file", "GET", []string{"path", "/nope"}, 404, "/nope"},
+		{"missing folder as tar", "GET", []string{"path", "/nope", "mode", "tar"}, 404, "/nope"},
+		{"file below a file", "GET", []string{"path", "/etc/hostname/x"}, 400, "not a directory"},
+		{"folder as a file", "GET", []string{"path", "/etc", "mode", "binary"}, 400, "must specify a file not a directory"},
+		{"folder without a mode", "GET", []string{"path", "/etc"}, 400, "must specify a file not a directory"},
+		{"file with a slash", "GET", []string{"path", "/etc/hostname/"}, 400, "not a directory"},
+		{"file over a folder", "POST", []string{"path", "/etc"}, 400, "is a directory"},
+		{"file with a slash in", "POST", []string{"path", "/tmp/new/"}, 400, "directory"},
+		{"file into a missing folder", "POST", []string{"path", "/nope/x"}, 404, "/nope"},
+		{"tar over a file", "POST", []string{"path", "/etc/hostname", "mode", "tar"}, 400, "not a directory"},
+		{"bad uid", "POST", []string{"path", "/tmp/x", "uid", "ubuntu"}, 400, "uid"},
+		{"bad gid", "POST", []string{"path", "/tmp/x", "gid", "-1"}, 400, "gid"},
+		{"permissions that aren't octal", "POST", []string{"path", "/tmp/x", "permissions", "0888"}, 400, "permissions"},
+		{"setuid", "POST", []string{"path", "/tmp/x", "permissions", "4755"}, 400, "permissions"},
+		{"malformed exclude", "GET", []string{"path", "/etc", "mode", "tar", "exclude", "["}, 400, "exclude"},
+		{"empty exclude", "GET", []string{"path", "/etc", "mode", "tar", "exclude", "/"}, 400, "exclude"},
+		{"newer parameters in an older mode", "GET", []string{"path", "/etc", "mode", "tar", "copy_semantics", "cp-v1"}, 400, `"copy_semantics"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := a.call(tt.method, cpPath(vm, tt.params...), "x")
+			if got.status != tt.status || !strings.Contains(got.message(t), tt.says) {
+				t.Errorf("%s cp %q = %d %s, want %d and %q", tt.method, tt.params, got.status, got.body, tt.status, tt.says)
+			}
+		})
+	}
+	if got := a.file(vm, "/tmp/x"); got != "absent" {
+		t.Errorf("/tmp/x after refused copies = %s, want it absent", got)
+	}
+}
+
+func TestUnknownCopyModeIsSaidInPlainText(t *testing.T) {
+	a := newAPI(t, slicertest.Options{})
+	vm := a.create(`{}`)
+	for _, mode := range []string{"cp-v1-binary", "cp-v1-tar", "cp-v1-recursive", "<b>"} {
+		for _, method := range []string{"GET", "POST"} {
+			got := a.call(method, cpPath(vm, "path", "/tmp/x", "mode", mode, "copy_semantics", "cp-v1",
+				"source_name", "x", "source_type", "file", "copy_contents", "true"), "")
+			if got.status != 400 || got.body != "invalid mode: "+mode || !strings.HasPrefix(got.header.Get("Content-Type"), "text/plain") {
+				t.Errorf("%s cp mode=%s = %d %q (%s), want 400 with exactly the mode named", method, mode, got.status, got.body, got.header.Get("Content-Type"))
+			}
+		}
+	}
+}
+
+func TestTarIn(t *testing.T) {
+	a := newAPI(t, slicertest.Options{})
+	vm := a.create(`{}`)
+	body := archive(t,
+		entry{Name: "./"},
+		entry{Name: "src/", Mode: 0o750},
+		entry{Name: "./src/main.c", Mode: 0o4644, Text: "int main"},
+		entry{Name: "bin/deep/run", Mode: 0o755, Text: "#!"},
+		entry{Name: "link", Text: "/etc/passwd", Type: tar.TypeSymlink},
+		entry{Name: "hard", Text: "src/main.c", Type: tar.TypeLink},
+		entry{Name: "fifo", Type: tar.TypeFifo},
+		entry{Name: "dev", Type: tar.TypeChar},
+		entry{Name: "skip.o", Mode: 0o644, Text: strings.Repeat("\x00", 4096)},
+		entry{Name: "node_modules/x/y", Mode: 0o644, Text: "y"},
+		entry{Name: `back\slash`, Mode: 0o644},
+	)
+	a.want(200, "POST", cpPath(vm, "path", "~/new/app", "mode", "tar", "exclude", "*.o", "exclude", "node_modules/"), body)
+	want := map[string]string{
+		"": "folder 755 1000:1000", "src": "folder 750 1000:1000", "src/main.c": `"int main" 644 1000:1000`,
+		"bin": "folder 755 1000:1000", "bin/deep/run": `"#!" 755 1000:1000`, `back\slash`: `"" 644 1000:1000`,
+		"link": "absent", "hard": "absent", "fifo": "absent", "dev": "absent", "skip.o": "absent", "node_modules": "absent",
+	}
+	for name, want := range want {
+		if got := a.file(vm, "/home/ubuntu/new/app/"+name); got != want {
+			t.Errorf("%q = %s, want %s", name, got, want)
+		}
+	}
+	if info, err := a.srv.Files(vm).Stat("/home/ubuntu/new/app/src/main.c"); err != nil || !info.ModTime().Equal(archiveTime) {
+		t.Errorf("Stat = %v, %v, want the archive's time", info, err)
+	}
+
+	a.want(200, "POST", cpPath(vm, "path", "/tmp/own", "uid", "7", "gid", "8", "permissions", "600"),
+		archive(t, entry{Name: "d/", Mode: 0o711}, entry{Name: "d/f", Mode: 0o755}), "Content-Type", "application/x-tar")
+	for name, want := range map[string]string{"/tmp/own": "folder 755 7:8", "/tmp/own/d": "folder 711 7:8", "/tmp/own/d/f": `"" 600 7:8`} {
+		if got := a.file(vm, name); got != want {
+			t.Errorf("%s = %s, want %s", name, got, want)
+		}
+	}
+}
+
+func TestHostileArchives(t *testing.T) {
+	whole := archive(t, entry{Name: "first", Mode: 0o644, Text: "one"}, entry{Name: "second", Mode: 0o644, Text: strings.Repeat("2", 1000)})
+	zeros := archive(t, entry{Name: "first", Mode: 0o644, Text: "one"}, entry{Name: "second", Mode: 0o644, Text: strings.Repeat("\x00", 2048)})
+	for _, tt := range []struct {
+		name, body, says string
+		first            bool // the first file has arrived
+	}{
+		{"absolute name", archive(t, entry{Name: "/etc/x"}), "inside", false},
+		{"dots", archive(t, entry{Name: "../x"}), "inside", false},
+		{"dots in the middle", archive(t, entry{Name: "a/../../x"}), "inside", false},
+		{"dots that stay inside", archive(t, entry{Name: "a/../x"}), "inside", false},
+		{"dots of a skipped type", archive(t, entry{Name: "../x", Type: tar.TypeSymlink}), "inside", false},
+		{"folder with dots", archive(t, entry{Name: "../"}), "inside", false},
+		{"cut inside a file", whole[:512+512+512+600], "ended early", true},
+		{"cut inside a header", whole[:512+512+100], "ended early", true},
+		{"cut between two files", whole[:512+512], "ended early", true},
+		{"without the end of the archive", whole[:512+512+512+1024], "ended early", true},
+		{"without the end, after zeros", zeros[:512+512+512+2048], "ended early", true},
+		{"empty body", "", "ended early", false},
+		{"no archive", strings.Repeat("hello", 400), "no tar archive", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a := newAPI(t, slicertest.Options{})
+			vm := a.create(`{}`)
+			got := a.call("POST", cpPath(vm, "path", "/tmp/t", "mode", "tar"), tt.body)
+			if got.status != 400 || !strings.Contains(got.message(t), tt.says) {
+				t.Errorf("cp = %d %s, want 400 and %q", got.status, got.body, tt.says)
+			}
+			if got := a.file(vm, "/tmp/t/first") != "absent"; got != tt.first {
+				t.Errorf("first file is there: %t, want %t", got, tt.first)
+			}
+			for _, name := range []string{"/tmp/x", "/etc/x", "/tmp/t/x"} {
+				if got := a.file(vm, name); got != "absent" {
+					t.Errorf("%s = %s, want it absent", name, got)
+				}
+			}
+			if strings.Contains(tt.name, "cut") {
+				if got := a.file(vm, "/tmp/t/second"); got != "absent" {
+					t.Errorf("the file that was cut = %s, want it absent", got)
+				}
+			}
+		})
+	}
+}
+
+func TestTarOut(t *testing.T) {
+	a := newAPI(t, slicertest.Options{})
+	vm := a.create(`{}`)
+	a.want(200, "POST", cpPath(vm, "path", "/tmp/app", "mode", "tar"), archive(t,
+		entry{Name: "empty/", Mode: 0o700},
+		entry{Name: "a.txt", Mode: 0o644, Text: "a"},
+		entry{Name: "src/b.c", Mode: 0o755, Text: "b"},
+		entry{Name: "src/b.o", Mode: 0o644, Text: "o"},
+		entry{Name: "build/out/x", Mode: 0o644, Text: "x"},
+	))
+	if err := a.srv.Files(vm).Symlink("/etc/hostname", "/tmp/app/link"); err != nil {
+		t.Fatalf("Symlink = %v", err)
+	}
+	if err := a.srv.Files(vm).Symlink("app", "/tmp/alias"); err != nil {
+		t.Fatalf("Symlink = %v", err)
+	}
+	all := []string{
+		"a.txt 644 a", "build/ 755 ", "build/out/ 755 ", "build/out/x 644 x", "empty/ 700 ", "src/ 755 ", "src/b.c 755 b", "src/b.o 644 o",
+	}
+	for _, tt := range []struct {
+		name   string
+		params []string
+		accept string
+		want   []string
+	}{
+		{"by mode", []string{"path", "/tmp/app", "mode", "tar"}, "", all},
+		{"by header", []string{"path", "/tmp/app"}, "application/x-tar", all},
+		{"with a slash", []string{"path", "/tmp/app/", "mode", "tar"}, "", all},
+		{"over a symlink", []string{"path", "/tmp/alias", "mode", "tar"}, "", all},
+		{"with excludes", []string{"path", "/tmp/app", "mode", "tar", "exclude", "*.o", "exclude", "/build", "exclude", "**/a.*"}, "", []string{"empty/ 700 ", "src/ 755 ", "src/b.c 755 b"}},
+		{"of one file", []string{"path", "/tmp/app/src/b.c", "mode", "tar"}, "", []string{"b.c 755 b"}},
+		{"of an empty folder", []string{"path", "/tmp/app/empty", "mode", "tar"}, "", []string{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := a.want(200, "GET", cpPath(vm, tt.params...), "", "Accept", tt.accept)
+			if diff := cmp.Diff(tt.want, unpack(t, got.body)); diff != "" {
+				t.Errorf("archive (-want +got):\n%s", diff)
+			}
+			if kind := got.header.Get("Content-Type"); kind != "application/x-tar" {
+				t.Errorf("Content-Type = %s, want application/x-tar", kind)
+			}
+		})
+	}
+}
+
+func TestExcludePatterns(t *testing.T) {
+	a := newAPI(t, slicertest.Options{})
+	vm := a.create(`{}`)
+	a.want(200, "POST", cpPath(vm, "path", "/tmp/t", "mode", "tar"), archive(t,
+		entry{Name: "a", Mode: 0o644}, entry{Name: "d/a", Mode: 0o644}, entry{Name: "d/e/a", Mode: 0o644}, entry{Name: "d/e/b.txt", Mode: 0o644},
+	))
+	for pattern, want := range map[string][]string{
+		"a":                                  {"d/", "d/e/", "d/e/b.txt"},
+		"/a":                                 {"d/", "d/a", "d/e/", "d/e/a", "d/e/b.txt"},
+		"a/":                                 {"a", "d/", "d/a", "d/e/", "d/e/a", "d/e/b.txt"},
+		"d":                                  {"a"},
+		"e/":                                 {"a", "d/", "d/a"},
+		"d/*":                                {"a", "d/"},
+		"d/**":                               {"a", "d/"},
+		"d/a":                                {"a", "d/", "d/e/", "d/e/a", "d/e/b.txt"},
+		"d/**/a":                             {"a", "d/", "d/e/", "d/e/b.txt"},
+		"**/e/a":                             {"a", "d/", "d/a", "d/e/", "d/e/b.txt"},
+		"*.txt":                              {"a", "d/", "d/a", "d/e/", "d/e/a"},
+		"d/?":                                {"a", "d/"},
+		"**":                                 {},
+		"e/a":                                {"a", "d/", "d/a", "d/e/", "d/e/a", "d/e/b.txt"},
+		strings.Repeat("**/", 100) + "nope*": {"a", "d/", "d/a", "d/e/", "d/e/a", "d/e/b.txt"},
+	} {
+		got := []string{}
+		for _, line := range unpack(t, a.want(200, "GET", cpPath(vm, "path", "/tmp/t", "mode", "tar", "exclude", pattern), "").body) {
+			got = append(got, strings.Fields(line)[0])
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("exclude %q leaves (-want +got):\n%s", pattern, diff)
+		}
+	}
+}
+
+func TestCutUploadLeavesTheOldFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t, slicertest.Options{Network: slicertest.Pipe})
+		defer a.srv.Close()
+		vm := a.create(`{}`)
+		a.want(200, "POST", cpPath(vm, "path", "/tmp/x"), "old")
+		for _, length := range []int64{-1, 1000} {
+			req := a.request(t.Context(), "POST", cpPath(vm, "path", "/tmp/x"), io.MultiReader(strings.NewReader("new"), brokenReader{}))
+			req.ContentLength = length
+			if resp, err := a.srv.HTTPClient().Do(req); err == nil {
+				resp.Body.Close()
+				t.Fatalf("the broken upload was answered %d", resp.StatusCode)
+			}
+			synctest.Wait()
+			if got := a.file(vm, "/tmp/x"); got != `"old" 644 1000:1000` {
+				t.Errorf("file after a cut upload = %s, want the old one", got)
+			}
+		}
+	})
+}
+
+type brokenReader struct{}
+
+func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("the disk is on fire") }
+
+func TestGuestDiskIsFull(t *testing.T) {
+	a := newAPI(t, slicertest.Options{DiskBytes: 1 << 20})
+	vm := a.create(`{}`)
+	if got := a.call("POST", cpPath(vm, "path", "/tmp/x"), strings.Repeat("x", 1<<20)); got.status != 500 || !strings.Contains(got.message(t), "no space") {
+		t.Errorf("copy of 1 MiB = %d %s, want 500 that says no space", got.status, got.body)
+	}
+	if got := a.file(vm, "/tmp/x"); got != "absent" {
+		t.Errorf("file after the failed copy = %s, want it absent", got)
+	}
+	a.want(200, "POST", cpPath(vm, "path", "/tmp/x"), "small")
+}
+
+func TestFS(t *testing.T) {
+	a := newAPI(t, slicertest.Options{})
+	vm := a.create(`{}`)
+	a.want(200, "POST", "/vm/"+vm+"/fs/mkdir", `{"path":"/tmp/a/b","recursive":true,"mode":"0700"}`)
+	a.want(200, "POST", cpPath(vm, "path", "/tmp/a/f"), "text")
+	if err := a.srv.Files(vm).Symlink("f", "/tmp/a/l"); err != nil {
+		t.Fatalf("Symlink = %v", err)
+	}
+	var list []map[string]any
+	decode(t, a.want(200, "GET", "/vm/"+vm+"/fs/readdir?path=/tmp/a", "").body, &list)
+	for _, e := range list {
+		if _, err := time.Parse(time.RFC3339, fmt.Sprint(e["mtime"])); err != nil {
+			t.Errorf("mtime of %v is not RFC 3339: %v", e, err)
+		}
+		delete(e, "mtime")
+	}
+	want := []map[string]any{
+		{"name": "b", "type": "directory", "size": 0.0, "mode": "0700"},
+		{"name": "f", "type": "file", "size": 4.0, "mode": "0644"},
+		{"name": "l", "type": "symlink", "size": 1.0, "mode": "0777"},
+	}
+	if diff := cmp.Diff(want, list); diff != "" {
+		t.Errorf("readdir (-want +got):\n%s", diff)
+	}
+	var stat map[string]any
+	decode(t, a.want(200, "GET", "/vm/"+vm+"/fs/stat?path=/tmp/a/l", "").body, &stat)
+	if stat["type"] != "file" || stat["size"] != 4.0 || stat["name"] != "l" {
+		t.Errorf("stat of a symlink = %v, want the file that it leads to", stat)
+	}
+
+	for _, tt := range []struct {
+		name, method, path, body string
+		status                   int
+		says                     string
+	}{
+		{"stat of nothing", "GET", "/fs/stat?path=/nope", "", 404, "/nope"},
+		{"stat without a path", "GET", "/fs/stat", "", 400, "path"},
+		{"readdir of nothing", "GET", "/fs/readdir?path=/nope", "", 404, "/nope"},
+		{"readdir of a file", "GET", "/fs/readdir?path=/tmp/a/f", "", 400, "not a directory"},
+		{"mkdir of what is there", "POST", "/fs/mkdir", `{"path":"/tmp/a"}`, 409, "exists"},
+		{"mkdir in nothing", "POST", "/fs/mkdir", `{"path":"/nope/x"}`, 404, "/nope"},
+		{"mkdir with a bad mode", "POST", "/fs/mkdir", `{"path":"/tmp/n","mode":"rwx"}`, 400, "permissions"},
+		{"mkdir with an unknown field", "POST", "/fs/mkdir", `{"path":"/tmp/n","parents":true}`, 400, "parents"},
+		{"remove of a full folder", "DELETE", "/fs/remove?path=/tmp/a", "", 400, "not empty"},
+		{"remove of nothing", "DELETE", "/fs/remove?path=/nope", "", 404, "/nope"},
+		{"remove of everything", "DELETE", "/fs/remove?path=/tmp/..&recursive=true", "", 400, "root"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := a.call(tt.method, "/vm/"+vm+tt.path, tt.body)
+			if got.status != tt.status || !strings.Contains(got.message(t), tt.says) {
+				t.Errorf("%s %s = %d %s, want %d and %q", tt.method, tt.path, got.status, got.body, tt.status, tt.says)
+			}
+		})
+	}
+	a.want(200, "DELETE", "/vm/"+vm+"/fs/remove?path=/tmp/a/f", "")
+	a.want(200, "DELETE", "/vm/"+vm+"/fs/remove?recursive=true&path="+url.QueryEscape("/tmp/a"), "")
+	if got := a.file(vm, "/tmp/a"); got != "absent" {
+		t.Errorf("folder after remove = %s, want it absent", got)
+	}
+}

@@ -1,0 +1,163 @@
+package daemon
+
+import (
+	"context"
+	"io"
+	"io/fs"
+	"time"
+)
+
+// Hypervisor makes the guests behind the daemon's VMs. Implementations are
+// the Linux namespaces of internal/sandbox and the scripted guest of
+// sdk/slicertest. All methods are safe for concurrent use.
+type Hypervisor interface {
+	// Boot starts a guest and returns once its agent answers. When it
+	// returns an error nothing of the guest is left. ctx bounds the boot
+	// alone: a guest outlives it.
+	Boot(ctx context.Context, spec GuestSpec) (Guest, error)
+
+	// Close releases what the hypervisor itself holds. The daemon calls it
+	// once, after every guest has been stopped.
+	Close() error
+}
+
+// GuestSpec says which guest to boot.
+type GuestSpec struct {
+	Hostname string
+	CPUs     int
+	RAMBytes int64
+	Secrets  []SecretFile // placed under /run/slicer/secrets before Boot returns
+}
+
+// SecretFile is one file under /run/slicer/secrets.
+type SecretFile struct {
+	Name     string
+	Data     []byte
+	Mode     fs.FileMode // permission bits only
+	UID, GID uint32
+}
+
+// Guest is what runs inside one VM: processes and a file tree. The daemon
+// serialises Freeze, Thaw and Stop, and calls nothing but Thaw, Stop and Done
+// on a frozen guest.
+type Guest interface {
+	// Start runs a command. The process's standard streams are the
+	// Command's; Start returns when the program has been executed, or with
+	// an error that says why it could not be.
+	Start(ctx context.Context, cmd *Command) (Process, error)
+
+	// Files is the guest's file tree, as its root user sees it.
+	Files() FileTree
+
+	// PutSecret writes or replaces a file under /run/slicer/secrets;
+	// RemoveSecret removes it. A secret that isn't there is no error.
+	PutSecret(ctx context.Context, s SecretFile) error
+	RemoveSecret(ctx context.Context, name string) error
+
+	// Freeze stops every process of the guest where it stands; Thaw lets
+	// them go on.
+	Freeze(ctx context.Context) error
+	Thaw(ctx context.Context) error
+
+	// Stop ends every process and releases the guest's resources and disk.
+	// It returns when nothing is left.
+	Stop(ctx context.Context) error
+
+	// Done is closed when the guest has ended, by Stop or by itself.
+	Done() <-chan struct{}
+
+	// Uptime is how long the guest has run.
+	Uptime() time.Duration
+}
+
+// Command is a program to run in a guest.
+type Command struct {
+	Argv []string // Argv[0] is looked up in the guest's PATH when it has no slash
+	Env  []string // KEY=VALUE, added to the user's ordinary environment
+	Dir  string   // working folder; "" is the user's home, a leading ~ is expanded
+
+	// UID and GID to run as. A nil UID is the guest's ordinary user
+	// (ubuntu, 1000); a nil GID is the user's own group.
+	UID, GID *uint32
+
+	// Stdin is what the process reads; nil is an empty input. Stdout and
+	// Stderr take what it writes; nil discards. Each is used by one
+	// goroutine at a time, and not after Wait has returned.
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+}
+
+// Process is a running command.
+type Process interface {
+	// Pid is its process id inside the guest.
+	Pid() int
+
+	// Wait returns how the process ended, after all that it had written by
+	// then has been copied to the Command's Stdout and Stderr. It is called
+	// once.
+	Wait() (ExitStatus, error)
+
+	// Signal sends a signal ("TERM", "KILL", …) to the process group. It is
+	// a no-op on a process that has ended.
+	Signal(name string) error
+}
+
+// ExitStatus says how a process ended.
+type ExitStatus struct {
+	Code   int    // exit code; 128+n when a signal ended it
+	Signal string // "KILL", "TERM", …; "" when the process exited by itself
+}
+
+// FileTree is a guest's files. Names are absolute, slash-separated and clean;
+// they are resolved inside the guest, symlinks included. Errors wrap the
+// fs.Err… sentinels, and syscall.ENOTDIR or ENOTEMPTY where those fit.
+type FileTree interface {
+	// Stat follows symlinks; Lstat does not.
+	Stat(ctx context.Context, name string) (FileInfo, error)
+	Lstat(ctx context.Context, name string) (FileInfo, error)
+
+	// ReadDir lists a folder by name, up to limit entries (0 is no limit).
+	ReadDir(ctx context.Context, name string, limit int) ([]FileInfo, error)
+
+	// Open reads a regular file. The reader is the caller's to close.
+	Open(ctx context.Context, name string) (io.ReadCloser, FileInfo, error)
+
+	// Create writes a regular file that takes name's place, whatever file
+	// stood there, when Commit is called.
+	Create(ctx context.Context, name string, attr FileAttr) (FileWriter, error)
+
+	// Mkdir makes a folder; with parents it also makes the missing ones
+	// above and takes an existing folder as success.
+	Mkdir(ctx context.Context, name string, attr FileAttr, parents bool) error
+
+	// Remove removes a file or an empty folder; with recursive, what is in
+	// it too.
+	Remove(ctx context.Context, name string, recursive bool) error
+}
+
+// FileInfo describes one entry of a FileTree.
+type FileInfo struct {
+	Name     string // base name
+	Size     int64
+	Mode     fs.FileMode // type and permission bits
+	ModTime  time.Time
+	UID, GID uint32
+	Target   string // a symlink's text
+}
+
+// FileAttr is what a new file or folder gets. The zero values of Mode and
+// ModTime stand for 0644 (0755 for a folder) and now; nil ids for the guest's
+// ordinary user.
+type FileAttr struct {
+	Mode     fs.FileMode
+	UID, GID *uint32
+	ModTime  time.Time
+}
+
+// FileWriter is a file being written under a temporary name. One of Commit
+// and Abort ends it; Abort after Commit does nothing.
+type FileWriter interface {
+	io.Writer
+	Commit() error
+	Abort()
+}

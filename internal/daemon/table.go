@@ -1,0 +1,202 @@
+package daemon
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// VMs get the addresses from firstHost to lastHost of subnet; that is also
+// how many there can be.
+const (
+	subnet    = "192.168.137."
+	firstHost = 2
+	lastHost  = 254
+	maxVMs    = lastHost - firstHost + 1
+)
+
+// nameTag is the tag that gives a VM its friendly name.
+const nameTag = "name="
+
+// vmTable holds the daemon's VMs: those that can be found, and those that are
+// booting and only hold their name, address and tags.
+type vmTable struct {
+	mu      sync.Mutex
+	vms     map[string]*vm // by hostname, booting ones too
+	found   map[string]bool
+	hosts   map[int]bool   // addresses in use
+	counted map[string]int // by group: the number last given
+	serial  int
+}
+
+func newVMTable() *vmTable {
+	return &vmTable{
+		vms:     make(map[string]*vm),
+		found:   make(map[string]bool),
+		hosts:   make(map[int]bool),
+		counted: make(map[string]int),
+	}
+}
+
+// reserve makes the record of a VM that is about to boot: its hostname, its
+// address and its friendly name are taken from now on, but nobody finds it.
+func (t *vmTable) reserve(plan vmPlan) (*vm, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if name := friendlyName(plan.tags); name != "" {
+		for _, other := range t.vms {
+			if friendlyName(other.tags) == name {
+				return nil, refuse(http.StatusConflict, "the tag %s%s is taken by VM %q", nameTag, name, other.hostname)
+			}
+		}
+	}
+	host := firstHost
+	for t.hosts[host] {
+		host++
+	}
+	if host > lastHost {
+		return nil, refuse(http.StatusServiceUnavailable, "all %d VM addresses are in use; delete a VM first", maxVMs)
+	}
+	t.hosts[host] = true
+	t.counted[plan.group.Name]++
+	t.serial++
+	v := &vm{
+		hostname:  fmt.Sprintf("%s-%d", plan.group.Name, t.counted[plan.group.Name]),
+		group:     plan.group.Name,
+		ip:        fmt.Sprintf("%s%d/24", subnet, host),
+		serial:    t.serial,
+		cpus:      plan.cpus,
+		ramBytes:  plan.ramBytes,
+		createdAt: time.Now().UTC(),
+		tags:      plan.tags,
+		protected: plan.protected,
+		grants:    plan.grants,
+		userdata:  newUserdata(plan.userdata),
+		console:   new(console),
+		turn:      make(chan struct{}, 1),
+		over:      make(chan struct{}),
+		status:    statusRunning,
+	}
+	t.vms[v.hostname] = v
+	return v, nil
+}
+
+// publish lets v be found.
+func (t *vmTable) publish(v *vm) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.found[v.hostname] = true
+}
+
+// drop forgets v. Its hostname is never used again, its address is free.
+func (t *vmTable) drop(v *vm) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.vms[v.hostname] != v {
+		return
+	}
+	var host int
+	if _, err := fmt.Sscanf(strings.TrimPrefix(v.ip, subnet), "%d/24", &host); err == nil {
+		delete(t.hosts, host)
+	}
+	delete(t.vms, v.hostname)
+	delete(t.found, v.hostname)
+}
+
+// holds reports whether v is still in the table.
+func (t *vmTable) holds(v *vm) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.vms[v.hostname] == v
+}
+
+// find returns the VM called hostname, or a 404.
+func (t *vmTable) find(hostname string) (*vm, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.found[hostname] {
+		return nil, noSuchVM(hostname)
+	}
+	return t.vms[hostname], nil
+}
+
+// list returns the VMs that can be found, oldest first.
+func (t *vmTable) list() []*vm {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := make([]*vm, 0, len(t.found))
+	for hostname := range t.found {
+		list = append(list, t.vms[hostname])
+	}
+	slices.SortFunc(list, func(a, b *vm) int { return cmp.Compare(a.serial, b.serial) })
+	return list
+}
+
+// friendlyName is the x of the tag name=x, "" when there is none.
+func friendlyName(tags []string) string {
+	for _, tag := range tags {
+		if name, ok := strings.CutPrefix(tag, nameTag); ok {
+			return name
+		}
+	}
+	return ""
+}
+
+type nodeJSON struct {
+	Hostname   string    `json:"hostname"`
+	HostGroup  string    `json:"hostgroup"`
+	IP         string    `json:"ip"`
+	RAMBytes   int64     `json:"ram_bytes"`
+	CPUs       int       `json:"cpus"`
+	CreatedAt  time.Time `json:"created_at"`
+	Arch       string    `json:"arch"`
+	Tags       []string  `json:"tags"`
+	Status     string    `json:"status"`
+	Persistent bool      `json:"persistent"`
+}
+
+// listNodes serves GET /nodes and GET /hostgroup/{group}/nodes.
+func (d *Daemon) listNodes(w http.ResponseWriter, r *http.Request, q query) error {
+	group := r.PathValue("group")
+	if group != "" {
+		if _, err := d.group(group); err != nil {
+			return err
+		}
+	}
+	matches, err := tagFilter(q)
+	if err != nil {
+		return err
+	}
+	nodes := make([]nodeJSON, 0)
+	for _, v := range d.vms.list() {
+		if group != "" && v.group != group || !slices.ContainsFunc(v.tags, matches) && len(q) > 0 {
+			continue
+		}
+		nodes = append(nodes, nodeJSON{
+			Hostname: v.hostname, HostGroup: v.group, IP: v.ip, RAMBytes: v.ramBytes, CPUs: v.cpus,
+			CreatedAt: v.createdAt, Arch: machineArch(), Tags: append([]string{}, v.tags...), Status: v.state(),
+		})
+	}
+	return writeJSON(w, http.StatusOK, nodes)
+}
+
+// tagFilter says which tags a list asks for; without a filter it says no to
+// every tag.
+func tagFilter(q query) (func(tag string) bool, error) {
+	exact, prefix := q.text("tag"), q.text("tag_prefix")
+	switch {
+	case q.has("tag") && q.has("tag_prefix"):
+		return nil, refuse(http.StatusBadRequest, "tag and tag_prefix can't be used together")
+	case q.has("tag") && exact == "", q.has("tag_prefix") && prefix == "":
+		return nil, refuse(http.StatusBadRequest, "a tag filter can't be empty")
+	case exact != "":
+		return func(tag string) bool { return tag == exact }, nil
+	case prefix != "":
+		return func(tag string) bool { return strings.HasPrefix(tag, prefix) }, nil
+	}
+	return func(string) bool { return false }, nil
+}

@@ -1,0 +1,209 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// The states in which a VM can be.
+const (
+	statusRunning = "Running"
+	statusPaused  = "Paused"
+	statusStopped = "Stopped"
+)
+
+// errGone says that somebody else has removed the VM already.
+var errGone = errors.New("the VM is gone")
+
+// vm is one virtual machine.
+type vm struct {
+	hostname  string
+	group     string
+	ip        string
+	serial    int // rises with each VM of the daemon
+	cpus      int
+	ramBytes  int64
+	createdAt time.Time
+	tags      []string
+	protected bool
+	grants    []string // the secrets that it gets; nil is all
+
+	guest    Guest // set once, before anybody can find the VM
+	gate     gate  // shut while the guest is frozen
+	userdata *userdata
+	console  *console
+
+	// turn holds one token. Whoever changes the VM's state takes it, so that
+	// the guest's Freeze, Thaw and Stop never overlap.
+	turn chan struct{}
+	// over is closed when the VM begins to end; its calls end with it.
+	over chan struct{}
+
+	mu     sync.Mutex
+	status string
+	gone   bool // over is closed, or about to be
+
+	pushMu sync.Mutex        // held while secrets are brought to the guest
+	pushed map[string]uint64 // name to version of what the guest has; under pushMu
+}
+
+// state is the VM's status as nodes show it.
+func (v *vm) state() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.status
+}
+
+// ready refuses a call on a VM that can't serve it now.
+func (v *vm) ready() error {
+	switch v.state() {
+	case statusRunning:
+		return nil
+	case statusPaused:
+		return v.errPaused()
+	default:
+		return v.errGone()
+	}
+}
+
+func (v *vm) errPaused() error {
+	return refuse(http.StatusConflict, "VM %q is paused; resume it first", v.hostname)
+}
+
+func (v *vm) errGone() error {
+	return refuse(http.StatusNotFound, "VM %q is gone", v.hostname)
+}
+
+// lock takes the right to change the VM's state. It fails when ctx ends first.
+func (v *vm) lock(ctx context.Context) error {
+	select {
+	case v.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for VM %q: %w", v.hostname, context.Cause(ctx))
+	}
+}
+
+func (v *vm) unlock() { <-v.turn }
+
+// finish marks the VM as ending, once, and ends its calls.
+func (v *vm) finish() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.status = statusStopped
+	if !v.gone {
+		v.gone = true
+		close(v.over)
+	}
+}
+
+// agent wraps a route of the guest's agent: the VM must be there and running,
+// and the call ends with it.
+func (d *Daemon) agent(serve func(w http.ResponseWriter, r *http.Request, q query, v *vm) error) handler {
+	return func(w http.ResponseWriter, r *http.Request, q query) error {
+		v, err := d.vms.find(r.PathValue("vm"))
+		if err != nil {
+			return err
+		}
+		if err := v.ready(); err != nil {
+			return err
+		}
+		conn := http.NewResponseController(w)
+		gone, cut := v.errGone(), false
+		ctx, release := bind(r.Context(), v.over, gone, func() {
+			// A client that neither sends nor reads must not keep the call
+			// alive. Connections without deadlines end with their client.
+			cut = true
+			_ = conn.SetReadDeadline(time.Now())
+			_ = conn.SetWriteDeadline(time.Now().Add(lastWords))
+		})
+		err = serve(w, r.WithContext(ctx), q, v)
+		if err != nil && errors.Is(context.Cause(ctx), gone) {
+			err = gone
+		}
+		release()
+		if cut {
+			_ = conn.SetWriteDeadline(time.Time{})
+		}
+		return err
+	}
+}
+
+// lastWords is how long a call may go on writing after its VM has ended.
+const lastWords = 2 * time.Second
+
+// destroy ends v and what it runs, and forgets it. It returns errGone when
+// somebody else did so first. When the guest can't be stopped, v stays listed
+// as stopped, so that it can be tried again.
+func (d *Daemon) destroy(ctx context.Context, v *vm) error {
+	v.finish()
+	if err := v.lock(ctx); err != nil {
+		return err
+	}
+	defer v.unlock()
+	if !d.vms.holds(v) {
+		return errGone
+	}
+	if err := v.guest.Stop(ctx); err != nil {
+		return fmt.Errorf("stop VM %q: %w", v.hostname, err)
+	}
+	d.vms.drop(v)
+	return nil
+}
+
+// watch removes v when its guest ends. It returns when the guest has ended.
+func (d *Daemon) watch(v *vm) {
+	<-v.guest.Done()
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	v.mu.Lock()
+	byItself := !v.gone
+	v.mu.Unlock()
+	switch err := d.destroy(ctx, v); {
+	case errors.Is(err, errGone):
+	case err != nil:
+		d.log.Error("ended VM could not be cleaned up", "vm", v.hostname, "err", err)
+	case byItself:
+		d.log.Info("VM ended by itself", "vm", v.hostname)
+	}
+}
+
+// deleteNode serves DELETE /hostgroup/{group}/nodes/{vm}.
+func (d *Daemon) deleteNode(w http.ResponseWriter, r *http.Request, _ query) error {
+	group, err := d.group(r.PathValue("group"))
+	if err != nil {
+		return err
+	}
+	v, err := d.vms.find(r.PathValue("vm"))
+	if err != nil {
+		return err
+	}
+	if v.group != group.Name {
+		return refuse(http.StatusNotFound, "no VM named %q in host group %q", v.hostname, group.Name)
+	}
+	if v.protected {
+		return refuse(http.StatusForbidden, "VM %q is protected: it belongs to the count of host group %q", v.hostname, group.Name)
+	}
+	// A client that goes away doesn't leave half a VM.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), stopTimeout)
+	defer cancel()
+	if err := d.destroy(ctx, v); errors.Is(err, errGone) {
+		return noSuchVM(v.hostname)
+	} else if err != nil {
+		return err
+	}
+	d.log.Info("VM deleted", "vm", v.hostname)
+	return writeJSON(w, http.StatusOK, struct {
+		Message     string `json:"message"`
+		DiskRemoved string `json:"disk_removed"`
+		Error       string `json:"error"`
+	}{fmt.Sprintf("VM %q deleted", v.hostname), "true", ""})
+}
+
+func noSuchVM(hostname string) error {
+	return refuse(http.StatusNotFound, "no VM named %q", hostname)
+}

@@ -1,0 +1,311 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slicervm-mcp/slicervm-mcp/internal/daemon"
+)
+
+// bootLimit bounds a guest's boot, whatever the caller's context allows.
+const bootLimit = 20 * time.Second
+
+// Hypervisor boots guests. It implements daemon.Hypervisor.
+type Hypervisor struct {
+	log     *slog.Logger
+	idmap   idmap
+	run     *runDir
+	program *os.File // a sealed copy of this program in memory
+	threads *spawner
+
+	hostDirs []string
+	links    []link
+
+	mu    sync.Mutex
+	boots int
+}
+
+var _ daemon.Hypervisor = (*Hypervisor)(nil)
+
+// New makes a Hypervisor and proves, by booting a guest once, that this
+// machine allows it. Otherwise the error says in one line what is missing and
+// how to allow it. Close it after use.
+func New(cfg Config) (*Hypervisor, error) {
+	log := cfg.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	stateDir, err := stateDir(cfg.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	run, err := newRunDir(stateDir)
+	if err != nil {
+		return nil, err
+	}
+	h := &Hypervisor{log: log, idmap: findIdmap(), run: run}
+	if err := h.prepare(); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), bootLimit)
+	defer cancel()
+	guest, err := h.Boot(ctx, daemon.GuestSpec{Hostname: "probe"})
+	if err == nil {
+		err = guest.Stop(ctx)
+	}
+	if err != nil {
+		h.Close()
+		return nil, explain(err, h.idmap.Kind, stateDir)
+	}
+	return h, nil
+}
+
+func (h *Hypervisor) prepare() error {
+	var err error
+	if h.program, err = sealedProgram(); err != nil {
+		return err
+	}
+	h.threads = newSpawner()
+	for _, name := range []string{"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "opt"} {
+		info, err := os.Lstat("/" + name)
+		switch {
+		case err != nil:
+			continue // this host has none
+		case info.IsDir():
+			h.hostDirs = append(h.hostDirs, name)
+		case info.Mode()&fs.ModeSymlink != 0:
+			target, err := os.Readlink("/" + name)
+			if err != nil {
+				return err
+			}
+			h.links = append(h.links, link{Name: name, Target: target})
+		}
+	}
+	h.run.sweep(h.removeAll, h.log)
+	if err := copyEtc("/etc", h.etcDir()); err != nil {
+		return fmt.Errorf("copy /etc: %w", err)
+	}
+	return nil
+}
+
+func (h *Hypervisor) etcDir() string { return filepath.Join(h.run.path, "etc") }
+
+// RunDir is a folder that only this user may enter and that Close removes.
+func (h *Hypervisor) RunDir() string { return h.run.path }
+
+// Close removes the run folder. Every guest must have been stopped.
+func (h *Hypervisor) Close() error {
+	if h.threads != nil {
+		h.threads.close()
+	}
+	if h.program != nil {
+		h.program.Close()
+	}
+	return h.run.remove()
+}
+
+// Boot implements daemon.Hypervisor.
+func (h *Hypervisor) Boot(ctx context.Context, spec daemon.GuestSpec) (daemon.Guest, error) {
+	ctx, cancel := context.WithTimeout(ctx, bootLimit)
+	defer cancel()
+	h.mu.Lock()
+	h.boots++
+	dir := filepath.Join(h.run.path, fmt.Sprintf("guest-%d", h.boots))
+	h.mu.Unlock()
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	g, err := h.boot(ctx, dir, spec)
+	if err != nil {
+		return nil, errors.Join(err, h.removeAll(dir))
+	}
+	return g, nil
+}
+
+func (h *Hypervisor) boot(ctx context.Context, dir string, spec daemon.GuestSpec) (_ *guest, err error) {
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	console, err := os.OpenFile(filepath.Join(dir, "console"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		ours.Close()
+		return nil, err
+	}
+	defer console.Close()
+
+	const flags = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET
+	cmd := h.command()
+	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.Stdout, cmd.Stderr = console, console
+	mapped, err := h.idmap.namespaced(cmd, flags, stageSetup)
+	if err == nil {
+		err = h.threads.start(cmd)
+	}
+	if err != nil {
+		ours.Close()
+		return nil, fmt.Errorf("make namespaces: %w", err)
+	}
+	g := newGuest(h, dir, cmd, ours)
+	defer func() {
+		if err != nil {
+			g.kill()
+		}
+	}()
+	if err := mapped(); err != nil {
+		return nil, err
+	}
+	cfg := &bootConfig{
+		Dir:      dir,
+		EtcDir:   h.etcDir(),
+		Hostname: spec.Hostname,
+		Idmap:    h.idmap,
+		HostDirs: h.hostDirs,
+		Links:    h.links,
+	}
+	if err := g.handshake(ctx, cfg); err != nil {
+		return nil, err
+	}
+	for _, s := range spec.Secrets {
+		if err := g.PutSecret(ctx, s); err != nil {
+			return nil, fmt.Errorf("place secret: %w", err)
+		}
+	}
+	return g, nil
+}
+
+// command executes this program again. Its environment is empty: nothing of
+// the server's is the guest's business.
+func (h *Hypervisor) command() *exec.Cmd {
+	//nolint:noctx // the process lives as long as its guest
+	cmd := exec.Command(fmt.Sprintf("/proc/self/fd/%d", h.program.Fd()))
+	cmd.Env = []string{"PATH=" + defaultPath}
+	return cmd
+}
+
+// removeAll removes a folder and all below it. Files in it may belong to ids
+// that only a user namespace lets this process touch.
+func (h *Hypervisor) removeAll(dir string) error {
+	err := os.RemoveAll(dir)
+	if err == nil || h.idmap.Kind == idmapRoot {
+		return err
+	}
+	cmd := h.command()
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	mapped, err := h.idmap.namespaced(cmd, 0, stageRemove, dir)
+	if err == nil {
+		err = h.threads.start(cmd)
+	}
+	if err != nil {
+		return fmt.Errorf("remove folder: %w", err)
+	}
+	if err := mapped(); err != nil {
+		return errors.Join(err, cmd.Process.Kill(), cmd.Wait())
+	}
+	if err := cmd.Wait(); err != nil {
+		return fmt.Errorf("remove folder: %w: %s", err, firstLine([]byte(out.String())))
+	}
+	return nil
+}
+
+// sealedProgram copies this program to memory and seals it, so that no guest
+// can reach the file on the host through /proc, and so that guests start also
+// after the file was replaced.
+func sealedProgram() (*os.File, error) {
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return nil, fmt.Errorf("open this program: %w", err)
+	}
+	defer self.Close()
+	fd, err := unix.MemfdCreate(agentName, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, fmt.Errorf("make memory file: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), agentName)
+	if _, err := io.Copy(f, self); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("copy this program: %w", err)
+	}
+	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("seal this program's copy: %w", err)
+	}
+	return f, nil
+}
+
+// spawner starts processes from one thread that lives as long as it does: a
+// parent-death signal comes when the thread that forked ends, not the process.
+type spawner struct {
+	work chan func()
+	done chan struct{}
+}
+
+func newSpawner() *spawner {
+	s := &spawner{work: make(chan func()), done: make(chan struct{})}
+	go func() {
+		defer close(s.done)
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		for f := range s.work {
+			f()
+		}
+	}()
+	return s
+}
+
+func (s *spawner) start(cmd *exec.Cmd) error {
+	result := make(chan error, 1)
+	s.work <- func() { result <- cmd.Start() }
+	return <-result
+}
+
+func (s *spawner) close() {
+	close(s.work)
+	<-s.done
+}
+
+// explain says what a failed first boot means and how to allow it.
+func explain(err error, kind idmapKind, stateDir string) error {
+	const advice = "; or use a Slicer daemon: --url"
+	because := func(reason string) error {
+		return fmt.Errorf("the embedded sandbox can't start: %s%s (%w)", reason, advice, err)
+	}
+	namespaced := kind != idmapRoot
+	switch {
+	case namespaced && sysctl("kernel/unprivileged_userns_clone") == "0":
+		return because("user namespaces are switched off for ordinary users; allow them with: sudo sysctl -w kernel.unprivileged_userns_clone=1")
+	case namespaced && sysctl("user/max_user_namespaces") == "0":
+		return because("the limit of user namespaces is 0; allow them with: sudo sysctl -w user.max_user_namespaces=15000")
+	case namespaced && sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
+		return because("AppArmor restricts user namespaces; allow them with: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0")
+	case strings.Contains(err.Error(), "mount overlay"):
+		return because(fmt.Sprintf("overlay mounts don't work on the file system of %q; name a folder on ext4, xfs or btrfs with --state-dir", stateDir))
+	case errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES):
+		return because("this system doesn't let the process make namespaces and mounts; in a container, start it with --privileged or on the host itself")
+	}
+	return because("booting a guest failed")
+}
+
+func sysctl(name string) string {
+	b, err := os.ReadFile("/proc/sys/" + name)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}

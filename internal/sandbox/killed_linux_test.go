@@ -1,0 +1,147 @@
+package sandbox_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/slicervm-mcp/slicervm-mcp/internal/daemon"
+	"github.com/slicervm-mcp/slicervm-mcp/internal/sandbox"
+)
+
+// serverEnv makes the test binary a server that boots a guest under the state
+// folder that the variable names.
+const serverEnv = "SANDBOX_TEST_SERVER"
+
+// serveUntilKilled boots two guests that are busy, one of them frozen, prints
+// "ready" and waits.
+func serveUntilKilled(state string) {
+	h, err := sandbox.New(sandbox.Config{StateDir: state})
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	for i := range 2 {
+		g, err := h.Boot(context.Background(), daemon.GuestSpec{Hostname: fmt.Sprintf("sbox-%d", i+1)})
+		if err == nil {
+			_, err = g.Start(context.Background(), &daemon.Command{Argv: []string{"sh", "-c", "trap '' TERM HUP; setsid sleep 1234 & while :; do sleep 0.01; done"}})
+		}
+		if err == nil && i == 1 {
+			err = g.Freeze(context.Background())
+		}
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
+	fmt.Println("ready")
+	select {}
+}
+
+func TestAKilledServerLeavesNothing(t *testing.T) {
+	newHypervisor(t) // skips where there is no sandbox
+	state := filepath.Join(t.TempDir(), "state")
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), serverEnv+"="+state)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	if !lines.Scan() || lines.Text() != "ready" {
+		t.Fatalf("the server printed %q, want ready", lines.Text())
+	}
+	guests := descendants(cmd.Process.Pid)
+	if len(guests) < 4 {
+		t.Fatalf("the server has %d processes below it, want the agents and their commands", len(guests))
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Error("Wait() = nil, want the kill")
+	}
+
+	deadline := time.Now().Add(5 * time.Second)
+	for len(alive(guests)) > 0 && time.Now().Before(deadline) {
+		// The processes aren't this one's children: their end can only be polled.
+		<-time.After(5 * time.Millisecond)
+	}
+	if left := alive(guests); len(left) > 0 {
+		t.Errorf("processes %v outlive the killed server", left)
+	}
+	runs, err := filepath.Glob(filepath.Join(state, "run", "*"))
+	if err != nil || len(runs) != 1 {
+		t.Fatalf("run folders after the kill: %v, %v, want one", runs, err)
+	}
+
+	h, err := sandbox.New(sandbox.Config{StateDir: state})
+	if err != nil {
+		t.Fatalf("New() after the kill = %v", err)
+	}
+	if _, err := os.Stat(runs[0]); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the next server leaves %s: %v", runs[0], err)
+	}
+	if err := h.Close(); err != nil {
+		t.Errorf("Close() = %v", err)
+	}
+}
+
+// descendants lists the processes below pid by id and start time.
+func descendants(pid int) map[int]string {
+	children := map[int][]int{}
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		if id, err := strconv.Atoi(e.Name()); err == nil {
+			if f := statFields(id); f != nil {
+				parent, _ := strconv.Atoi(f[1])
+				children[parent] = append(children[parent], id)
+			}
+		}
+	}
+	found := map[int]string{}
+	for queue := []int{pid}; len(queue) > 0; queue = queue[1:] {
+		for _, c := range children[queue[0]] {
+			if f := statFields(c); f != nil {
+				found[c] = f[19]
+				queue = append(queue, c)
+			}
+		}
+	}
+	return found
+}
+
+// alive lists those of processes that still run.
+func alive(processes map[int]string) (left []int) {
+	for id, started := range processes {
+		if f := statFields(id); f != nil && f[19] == started && f[0] != "Z" {
+			left = append(left, id)
+		}
+	}
+	return left
+}
+
+// statFields are the fields of /proc/<pid>/stat after the name.
+func statFields(pid int) []string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil
+	}
+	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	if len(f) < 20 {
+		return nil
+	}
+	return f
+}

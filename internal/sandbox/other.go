@@ -1,0 +1,37 @@
+//go:build !linux
+
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"runtime"
+
+	"github.com/slicervm-mcp/slicervm-mcp/internal/daemon"
+)
+
+// RunIfInit does nothing on this system.
+func RunIfInit() {}
+
+// Hypervisor exists on Linux only.
+type Hypervisor struct{}
+
+// New returns an error: guests of namespaces need Linux.
+func New(Config) (*Hypervisor, error) {
+	hint := "point --url at a Slicer daemon on a Linux machine"
+	if runtime.GOOS == "darwin" {
+		hint = "install Slicer for Mac, whose socket ~/slicer-mac/slicer.sock is found by itself, or point --url at another Slicer daemon"
+	}
+	return nil, errors.New("the embedded sandbox needs Linux namespaces and this is " + runtime.GOOS + "; instead, " + hint)
+}
+
+// Boot is never reached: New fails.
+func (*Hypervisor) Boot(context.Context, daemon.GuestSpec) (daemon.Guest, error) {
+	return nil, errors.ErrUnsupported
+}
+
+// Close does nothing.
+func (*Hypervisor) Close() error { return nil }
+
+// RunDir is never reached: New fails.
+func (*Hypervisor) RunDir() string { return "" }

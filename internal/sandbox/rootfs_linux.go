@@ -1,0 +1,338 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// runSetup builds the guest's root as its mount namespace's first process,
+// enters it, gives up what the guest's root must not have and becomes the
+// agent. It returns only when one of these fails.
+func runSetup(control *net.UnixConn) error {
+	var cfg bootConfig
+	if _, err := readFrame(control, &cfg); err != nil {
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	unix.Umask(0o022)
+	if err := buildRoot(&cfg); err != nil {
+		return err
+	}
+	if err := enterRoot(&cfg); err != nil {
+		return err
+	}
+	if err := unix.Sethostname([]byte(cfg.Hostname)); err != nil {
+		return fmt.Errorf("set hostname: %w", err)
+	}
+	if err := loopbackUp(); err != nil {
+		return fmt.Errorf("bring loopback up: %w", err)
+	}
+	if err := dropPrivileges(); err != nil {
+		return err
+	}
+	return reexec(stageAgent, string(cfg.Idmap.Kind))
+}
+
+// rootFolders are the folders of a guest that aren't the host's.
+var rootFolders = []struct {
+	name string
+	mode fs.FileMode
+}{
+	{"dev", 0o755},
+	{"home", 0o755},
+	{"media", 0o755},
+	{"mnt", 0o755},
+	{"proc", 0o555},
+	{"root", 0o700},
+	{"run", 0o755},
+	{"srv", 0o755},
+	{"sys", 0o555},
+	{"tmp", 0o777 | fs.ModeSticky},
+	{"var", 0o755},
+	{"var/cache", 0o755},
+	{"var/lib", 0o755},
+	{"var/log", 0o755},
+	{"var/mail", 0o755},
+	{"var/opt", 0o755},
+	{"var/spool", 0o755},
+	{"var/tmp", 0o777 | fs.ModeSticky},
+}
+
+// buildRoot mounts everything below cfg.Dir/root. The working folder is
+// cfg.Dir, so that no path of the host goes into an overlay's options.
+func buildRoot(cfg *bootConfig) error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := os.Chdir(cfg.Dir); err != nil {
+		return err
+	}
+	if err := mkdirMode("root", 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("root", "root", "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind the root folder: %w", err)
+	}
+	for _, f := range rootFolders {
+		if err := mkdirMode(filepath.Join("root", f.name), f.mode); err != nil {
+			return err
+		}
+	}
+	links := append([]link{{"var/run", "/run"}, {"var/lock", "/run/lock"}}, cfg.Links...)
+	for _, l := range links {
+		if err := os.Symlink(l.Target, filepath.Join("root", l.Name)); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	if cfg.Idmap.Kind != idmapRoot {
+		if err := ownFolders(); err != nil {
+			return err
+		}
+	}
+	for _, dir := range cfg.HostDirs {
+		if err := mountOverlay(cfg, dir, "/"+dir); err != nil {
+			return err
+		}
+	}
+	if err := mountOverlay(cfg, "etc", cfg.EtcDir); err != nil {
+		return err
+	}
+	if err := mountTmpfs("root/run", "mode=755", unix.MS_NOSUID|unix.MS_NODEV); err != nil {
+		return err
+	}
+	for _, dir := range []string{"lock", "slicer", "slicer/secrets"} {
+		if err := mkdirMode(filepath.Join("root/run", dir), 0o755); err != nil {
+			return err
+		}
+	}
+	return mountDevices(cfg)
+}
+
+// mountOverlay shows lower at root/name with the guest's own layer above it.
+func mountOverlay(cfg *bootConfig, name, lower string) error {
+	target := filepath.Join("root", name)
+	for _, dir := range []string{target, filepath.Join("layers", name, "upper"), filepath.Join("layers", name, "work")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	upper := filepath.Join("layers", name, "upper")
+	work := filepath.Join("layers", name, "work")
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", escapeOption(lower), upper, work)
+	if cfg.Idmap.Kind != idmapRoot {
+		options += ",userxattr"
+	}
+	if err := unix.Mount("overlay", target, "overlay", unix.MS_NODEV, options); err != nil {
+		return fmt.Errorf("mount overlay over /%s: %w", name, err)
+	}
+	return nil
+}
+
+// ownFolders makes, in the guest's own layer, the folders of the host's that
+// things are installed to. In a user namespace the host's own belong to nobody;
+// these are the guest's root's and show what is below them.
+func ownFolders() error {
+	for _, name := range []string{
+		"usr/bin", "usr/include", "usr/lib", "usr/sbin", "usr/share",
+		"usr/local/bin", "usr/local/etc", "usr/local/include", "usr/local/lib", "usr/local/sbin", "usr/local/share", "usr/local/src",
+	} {
+		info, err := os.Stat("/" + name)
+		if err != nil || !info.IsDir() {
+			continue // this host has none
+		}
+		folder, rest, _ := strings.Cut(name, "/")
+		if err := os.MkdirAll(filepath.Join("layers", folder, "upper", rest), 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// escapeOption makes a path safe in an overlay's options.
+func escapeOption(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `:`, `\:`, `,`, `\,`).Replace(path)
+}
+
+func mountTmpfs(target, options string, flags uintptr) error {
+	if err := unix.Mount("tmpfs", target, "tmpfs", flags, options); err != nil {
+		return fmt.Errorf("mount tmpfs on /%s: %w", strings.TrimPrefix(target, "root/"), err)
+	}
+	return nil
+}
+
+// mountDevices fills /dev with the harmless devices of the host and a
+// pseudo-terminal file system of the guest's own.
+func mountDevices(cfg *bootConfig) error {
+	const dev = "root/dev"
+	if err := mountTmpfs(dev, "mode=755,size=1m", unix.MS_NOSUID|unix.MS_NOEXEC); err != nil {
+		return err
+	}
+	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
+		target := filepath.Join(dev, name)
+		if err := os.WriteFile(target, nil, 0o666); err != nil {
+			return err
+		}
+		if err := unix.Mount("/dev/"+name, target, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("bind /dev/%s: %w", name, err)
+		}
+	}
+	for _, dir := range []string{"pts", "shm", "mqueue"} {
+		if err := mkdirMode(filepath.Join(dev, dir), 0o755); err != nil {
+			return err
+		}
+	}
+	ptsOptions := "newinstance,ptmxmode=0666,mode=0620"
+	if cfg.Idmap.Kind != idmapSingle {
+		ptsOptions += ",gid=5"
+	}
+	if err := unix.Mount("devpts", dev+"/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, ptsOptions); err != nil {
+		return fmt.Errorf("mount devpts: %w", err)
+	}
+	if err := mountTmpfs(dev+"/shm", "mode=1777", unix.MS_NOSUID|unix.MS_NODEV); err != nil {
+		return err
+	}
+	if err := unix.Mount("mqueue", dev+"/mqueue", "mqueue", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount mqueue: %w", err)
+	}
+	for _, l := range []link{
+		{"ptmx", "pts/ptmx"},
+		{"fd", "/proc/self/fd"},
+		{"stdin", "/proc/self/fd/0"},
+		{"stdout", "/proc/self/fd/1"},
+		{"stderr", "/proc/self/fd/2"},
+	} {
+		if err := os.Symlink(l.Target, filepath.Join(dev, l.Name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// enterRoot mounts /proc, makes cfg.Dir/root the root and lets go of the
+// host's.
+func enterRoot(cfg *bootConfig) error {
+	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	if err := unix.Mount("proc", "root/proc", "proc", flags, ""); err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
+	}
+	if err := os.Chdir("root"); err != nil {
+		return err
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("enter the root: %w", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("let go of the host's root: %w", err)
+	}
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	if err := maskProc(); err != nil {
+		return err
+	}
+	return writeIdentity(cfg)
+}
+
+// maskProc makes what /proc shows of the whole machine read-only or empty.
+func maskProc() error {
+	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	for _, name := range []string{"bus", "fs", "irq", "sys", "sysrq-trigger"} {
+		path := "/proc/" + name
+		if err := unix.Mount(path, path, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // this kernel has none
+			}
+			return fmt.Errorf("bind %s: %w", path, err)
+		}
+		if err := unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|flags, ""); err != nil {
+			return fmt.Errorf("make %s read-only: %w", path, err)
+		}
+	}
+	for _, name := range []string{"acpi", "asound", "kcore", "keys", "kmsg", "latency_stats", "scsi", "sched_debug", "timer_list", "timer_stats"} {
+		path := "/proc/" + name
+		info, err := os.Lstat(path)
+		if err != nil {
+			continue // this kernel has none
+		}
+		if info.IsDir() {
+			err = unix.Mount("tmpfs", path, "tmpfs", unix.MS_RDONLY|flags, "size=0,mode=555")
+		} else {
+			err = unix.Mount("/dev/null", path, "", unix.MS_BIND, "")
+		}
+		if err != nil {
+			return fmt.Errorf("mask %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// loopbackUp brings the lo interface up.
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCSIFFLAGS, uintptr(unsafe.Pointer(ifr)))
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// keptCapabilities are what the guest's root may have: enough to own files,
+// change users and serve ports, not to mount, trace, load or mknod.
+var keptCapabilities = map[int]bool{
+	unix.CAP_CHOWN:            true,
+	unix.CAP_DAC_OVERRIDE:     true,
+	unix.CAP_FOWNER:           true,
+	unix.CAP_FSETID:           true,
+	unix.CAP_KILL:             true,
+	unix.CAP_NET_BIND_SERVICE: true,
+	unix.CAP_SETFCAP:          true,
+	unix.CAP_SETGID:           true,
+	unix.CAP_SETPCAP:          true,
+	unix.CAP_SETUID:           true,
+	unix.CAP_SYS_CHROOT:       true,
+}
+
+// dropPrivileges takes every other capability away from all that this thread
+// will execute, for good.
+func dropPrivileges() error {
+	for c := 0; c <= unix.CAP_LAST_CAP; c++ {
+		if keptCapabilities[c] {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("drop capability %d: %w", c, err)
+		}
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("set no_new_privs: %w", err)
+	}
+	return nil
+}
+
+// mkdirMode makes a folder with exactly mode; one that is there is left alone.
+func mkdirMode(name string, mode fs.FileMode) error {
+	err := os.Mkdir(name, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return os.Chmod(name, mode)
+}

@@ -1,0 +1,116 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// runDir is the folder of one server: <state>/run/<random>. A lock held on it
+// says that its server lives; one without is a dead server's and is removed by
+// the next that starts.
+type runDir struct {
+	path string
+	lock *os.File
+}
+
+// stateDir settles Config.StateDir.
+func stateDir(configured string) (string, error) {
+	dir := configured
+	if dir == "" {
+		dir = os.Getenv("XDG_STATE_HOME")
+		if !filepath.IsAbs(dir) {
+			home, err := os.UserHomeDir()
+			if err != nil {
+				return "", fmt.Errorf("find a folder for the guests' disks: %w; name one with --state-dir", err)
+			}
+			dir = filepath.Join(home, ".local", "state")
+		}
+		dir = filepath.Join(dir, "slicervm-mcp")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	return dir, nil
+}
+
+// newRunDir makes this server's folder.
+func newRunDir(stateDir string) (*runDir, error) {
+	parent := filepath.Join(stateDir, "run")
+	for range 10 {
+		if err := os.MkdirAll(parent, 0o700); err != nil {
+			return nil, fmt.Errorf("make state folder: %w", err)
+		}
+		path, err := os.MkdirTemp(parent, "")
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // another server has just removed the empty folder
+		}
+		if err != nil {
+			return nil, fmt.Errorf("make run folder: %w", err)
+		}
+		lock, err := lockDir(path)
+		if err != nil {
+			continue // another server took it for a dead one's
+		}
+		return &runDir{path: path, lock: lock}, nil
+	}
+	return nil, fmt.Errorf("make run folder: too many servers start at once under %s", parent)
+}
+
+// lockDir takes the lock of a run folder.
+func lockDir(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		_, err = os.Stat(path) // it may have been removed before the lock was taken
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// sweep removes the run folders of dead servers. Their guests are dead too: an
+// agent ends with its daemon.
+func (r *runDir) sweep(removeAll func(string) error, log *slog.Logger) {
+	parent := filepath.Dir(r.path)
+	entries, err := os.ReadDir(parent)
+	if err != nil {
+		log.Warn("can't look for dead servers' folders", "error", err)
+		return
+	}
+	for _, e := range entries {
+		path := filepath.Join(parent, e.Name())
+		lock, err := lockDir(path)
+		if err != nil {
+			continue // its server lives, or another one is removing it
+		}
+		if err := removeAll(path); err != nil {
+			log.Warn("can't remove a dead server's folder", "path", path, "error", err)
+		}
+		lock.Close()
+	}
+}
+
+// remove removes the folder, and the folders above where nothing else is in
+// them.
+func (r *runDir) remove() error {
+	err := os.RemoveAll(r.path)
+	r.lock.Close()
+	parent := filepath.Dir(r.path)
+	// Both fail while another server or a guest's disk is there.
+	if os.Remove(parent) == nil {
+		_ = os.Remove(filepath.Dir(parent))
+	}
+	return err
+}

@@ -1,0 +1,25 @@
+// Package sandbox makes guests for internal/daemon out of Linux namespaces.
+//
+// A guest is a process tree with mount, pid, uts, ipc and net namespaces of
+// its own (and a user namespace where the server isn't root), on an overlay
+// root: the host's system folders below, a private writable layer above. Its
+// first process is this same program, executed again as the guest's agent. The
+// agent starts commands and opens files inside the guest on the daemon's
+// behalf, and passes file descriptors back, so that no path of a guest is ever
+// resolved on the host.
+//
+// Namespaces are not a hypervisor: guests share the host's kernel.
+package sandbox
+
+import "log/slog"
+
+// Config says how a Hypervisor works.
+type Config struct {
+	// StateDir is the folder under which guests keep their disks while they
+	// run. "" is slicervm-mcp in the user's state folder
+	// ($XDG_STATE_HOME, else ~/.local/state).
+	StateDir string
+
+	// Log takes what happens to guests; nil discards it.
+	Log *slog.Logger
+}

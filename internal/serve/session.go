@@ -1,0 +1,36 @@
+package serve
+
+import (
+	"sync/atomic"
+
+	"github.com/mark3labs/mcp-go/mcp"
+	"github.com/mark3labs/mcp-go/server"
+)
+
+// maxNotifications is how many notifications may wait to be written. A
+// handler that sends faster loses the newest, as mcp-go reports to it.
+const maxNotifications = 256
+
+// session is the one client of a Stdio, as the MCP server sees it.
+type session struct {
+	notifications chan mcp.JSONRPCNotification
+	initialized   atomic.Bool
+}
+
+var _ server.ClientSession = (*session)(nil)
+
+func newSession() *session {
+	return &session{notifications: make(chan mcp.JSONRPCNotification, maxNotifications)}
+}
+
+// Initialize is called when the client has said hello, in either era.
+func (s *session) Initialize() { s.initialized.Store(true) }
+
+// Initialized reports whether Initialize has been called.
+func (s *session) Initialized() bool { return s.initialized.Load() }
+
+// SessionID is the same for every Stdio: a server has one at a time.
+func (s *session) SessionID() string { return "stdio" }
+
+// NotificationChannel takes what the server wants to tell the client.
+func (s *session) NotificationChannel() chan<- mcp.JSONRPCNotification { return s.notifications }

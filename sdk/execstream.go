@@ -1,0 +1,260 @@
+package slicer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// drainTimeout is how long output may still come after the exit frame.
+const drainTimeout = 5 * time.Second
+
+// execStream is the answer to one exec call. The channel of Exec and whatever
+// else runs commands read its frames and close it.
+type execStream struct {
+	ctx    context.Context // the caller's, as RemoteCmd keeps its own
+	cancel context.CancelFunc
+	body   io.ReadCloser
+	stdin  *stdinBody // nil if there is no input
+	dec    frameDecoder
+}
+
+// startExec starts a command and returns its stream, which the caller closes.
+func (c *SlicerClient) startExec(ctx context.Context, vmName string, execReq SlicerExecRequest, stdin io.Reader) (*execStream, error) {
+	if execReq.Command == "" {
+		return nil, errors.New("exec: a command is required")
+	}
+	query := execQuery(execReq, stdin != nil)
+	stream, err := c.openExec(ctx, vmName, query, stdin)
+	var unread *unreadError
+	if errors.As(err, &unread) && refusesStdio(unread.err) {
+		// A daemon from before base64 frames: its text frames will do. Input
+		// that has been read is gone, and so is the second try.
+		query.Del("stdio")
+		stream, err = c.openExec(ctx, vmName, query, stdin)
+	}
+	if errors.As(err, &unread) {
+		err = unread.err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("exec in VM %q: %w", vmName, err)
+	}
+	return stream, nil
+}
+
+// unreadError is a failed call that took nothing from standard input.
+type unreadError struct{ err error }
+
+func (e *unreadError) Error() string { return e.err.Error() }
+
+// refusesStdio reports whether err is a daemon's complaint about the stdio
+// parameter.
+func refusesStdio(err error) bool {
+	var refusal *APIError
+	if !errors.As(err, &refusal) || refusal.StatusCode != http.StatusBadRequest {
+		return false
+	}
+	message := strings.ToLower(refusal.Message)
+	return strings.Contains(message, "stdio") || strings.Contains(message, "parameter")
+}
+
+// openExec makes one exec call.
+func (c *SlicerClient) openExec(ctx context.Context, vmName string, query url.Values, stdin io.Reader) (*execStream, error) {
+	callCtx, cancel := context.WithCancel(ctx)
+	req := request{
+		method: http.MethodPost, path: []string{"vm", vmName, "exec"}, query: query,
+		accept: "application/x-ndjson, application/json",
+	}
+	var input *stdinBody
+	if stdin != nil {
+		input = &stdinBody{src: stdin}
+		req.body, req.length, req.contentType = input, -1, "application/octet-stream"
+	}
+	resp, err := c.send(callCtx, req) //nolint:bodyclose // the stream closes it
+	if err != nil {
+		cancel()
+		if input == nil || input.untouched() {
+			err = &unreadError{err}
+		}
+		return nil, err
+	}
+	return &execStream{
+		ctx: ctx, cancel: cancel, body: resp.Body, stdin: input,
+		dec: newFrameDecoder(resp.Body),
+	}, nil
+}
+
+// execQuery renders an exec request; all of it but standard input is in the
+// query.
+func execQuery(r SlicerExecRequest, stdin bool) url.Values {
+	query := url.Values{"cmd": {r.Command}, "stdio": {"base64"}}
+	if len(r.Args) > 0 {
+		query["args"] = r.Args
+	}
+	if len(r.Env) > 0 {
+		query["env"] = r.Env
+	}
+	setID(query, "uid", r.UID)
+	setID(query, "gid", r.GID)
+	setText(query, "shell", r.Shell)
+	setText(query, "cwd", r.Cwd)
+	setText(query, "permissions", r.Permissions)
+	if stdin {
+		query.Set("stdin", "true")
+	}
+	both := r.Stdout == r.Stderr
+	query.Set("stdout", strconv.FormatBool(r.Stdout || both))
+	query.Set("stderr", strconv.FormatBool(r.Stderr || both))
+	return query
+}
+
+// setID adds a uid or gid unless it is left to the agent.
+func setID(query url.Values, key string, id uint32) {
+	if id != NonRootUser {
+		query.Set(key, strconv.FormatUint(uint64(id), 10))
+	}
+}
+
+// setText adds a parameter unless it is empty.
+func setText(query url.Values, key, value string) {
+	if value != "" {
+		query.Set(key, value)
+	}
+}
+
+// close ends the stream and, if it still runs, the command.
+func (s *execStream) close() {
+	s.cancel()
+	if s.stdin != nil {
+		_ = s.stdin.Close() // never fails
+	}
+	s.body.Close()
+}
+
+// frames yields the frames of the stream; each is valid until the next is asked
+// for. If the stream is typed, the exit frame comes last even where the agent
+// sent output after it, and a stream without one ends in an error. After an
+// error nothing follows.
+func (s *execStream) frames() iter.Seq2[*execFrame, error] {
+	return func(yield func(*execFrame, error) bool) {
+		var exit *execFrame
+		var drained atomic.Bool
+		seen, typed := false, false
+		for {
+			frame, err := s.dec.next()
+			if errors.Is(err, io.EOF) || err != nil && drained.Load() && s.ctx.Err() == nil {
+				break
+			}
+			if err != nil {
+				yield(nil, s.explain(err))
+				return
+			}
+			seen = true
+			typed = typed || frame.typed
+			if typed && frame.endsTyped() {
+				if exit == nil {
+					// Should nobody close the stream after this, it is
+					// complete all the same.
+					timer := time.AfterFunc(drainTimeout, func() {
+						drained.Store(true)
+						s.cancel()
+					})
+					defer timer.Stop()
+				}
+				end := frame.end()
+				exit = &end
+				if len(frame.stdout) == 0 && len(frame.stderr) == 0 {
+					continue
+				}
+				frame.makeOutput()
+			}
+			if !yield(frame, nil) {
+				return
+			}
+		}
+		if exit != nil {
+			yield(exit, nil)
+			return
+		}
+		if typed || !seen {
+			yield(nil, s.explain(fmt.Errorf("the stream ended before the command did: %w", io.ErrUnexpectedEOF)))
+		}
+	}
+}
+
+// explain finds the cause of an error of the stream.
+func (s *execStream) explain(err error) error {
+	if s.ctx.Err() != nil {
+		return s.ctx.Err()
+	}
+	if s.stdin != nil {
+		if cause := s.stdin.failure(); cause != nil {
+			return fmt.Errorf("read standard input: %w", cause)
+		}
+	}
+	return fmt.Errorf("read exec stream: %w", transportError(s.ctx, err))
+}
+
+// stdinBody is a request body that reads standard input, but not after Close,
+// and knows whether it has.
+type stdinBody struct {
+	src io.Reader
+
+	mu     sync.Mutex
+	taken  bool // something may have been read of src
+	closed bool
+	err    error // of src, other than io.EOF
+}
+
+// Read implements io.Reader.
+func (b *stdinBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	closed := b.closed
+	b.taken = b.taken || !closed
+	b.mu.Unlock()
+	if closed {
+		return 0, errStdinClosed
+	}
+	// Not under the lock: it may block for as long as it likes.
+	n, err := b.src.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.mu.Lock()
+		b.err = err
+		b.mu.Unlock()
+	}
+	return n, err
+}
+
+var errStdinClosed = errors.New("standard input is closed")
+
+// Close makes every Read from now on fail.
+func (b *stdinBody) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	return nil
+}
+
+// untouched closes the body and reports whether nothing was read of its source.
+func (b *stdinBody) untouched() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	return !b.taken
+}
+
+// failure returns the error that ended standard input too early, if any.
+func (b *stdinBody) failure() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err
+}

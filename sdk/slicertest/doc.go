@@ -1,0 +1,19 @@
+// Package slicertest is a Slicer daemon for tests. NewServer starts one that
+// speaks the real API, with guests that are scripted: a VM is a file tree in
+// memory, and its programs are Go functions. No process is started and no
+// file of the machine is touched, so it works on every platform, and over
+// the Pipe network also inside a testing/synctest bubble.
+//
+//	func TestBuild(t *testing.T) {
+//		srv := slicertest.NewServer(t, slicertest.Options{
+//			Programs: map[string]slicertest.Program{
+//				"make": func(ctx context.Context, p *slicertest.Proc) int {
+//					fmt.Fprintln(p.Stdout, "built")
+//					return 0
+//				},
+//			},
+//		})
+//		client := srv.Client()
+//		// … CreateVM, CpToVM, Exec …
+//	}
+package slicertest

@@ -1,0 +1,346 @@
+package slicer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	dialTimeout         = 10 * time.Second
+	tlsHandshakeTimeout = 10 * time.Second
+	promptTimeout       = time.Minute // for a whole call that the daemon answers from memory
+
+	maxAnswer       = 32 << 20 // bytes of a JSON answer
+	maxErrorBody    = 64 << 10 // bytes read of a refusal
+	maxErrorMessage = 1 << 10  // bytes kept of its message
+)
+
+// errNoAnswer is why a prompt call was given up.
+var errNoAnswer = fmt.Errorf("the daemon did not answer within %s", promptTimeout)
+
+// request is one call of the API.
+type request struct {
+	method string
+	path   []string // unescaped segments
+	query  url.Values
+
+	// The body is json, marshalled, or else what body yields: length bytes
+	// of type contentType, or as many as come if length is -1.
+	json        any
+	body        io.Reader
+	length      int64
+	contentType string
+
+	accept     string // "" is application/json
+	prompt     bool   // give up after promptTimeout
+	mayBeEmpty bool   // an answer without a body is none, not a malformed one
+}
+
+// parseBaseURL returns the URL that requests are made from and, if raw names a
+// Unix socket, the path to dial. Its errors repeat nothing of raw, which may
+// hold a password.
+func parseBaseURL(raw string) (base *url.URL, socket string, err error) {
+	if raw == "" {
+		return nil, "", errors.New("no URL of a Slicer daemon")
+	}
+	if socket, ok := socketPath(raw); ok {
+		socket, err := expandHome(socket)
+		if err != nil {
+			return nil, "", fmt.Errorf("find the Slicer daemon's socket: %w", err)
+		}
+		if socket == "" {
+			return nil, "", errors.New("the Slicer daemon's URL names no socket")
+		}
+		return &url.URL{Scheme: "http", Host: "localhost"}, socket, nil
+	}
+	base, err = url.Parse(raw)
+	if err != nil {
+		return nil, "", errors.New("the Slicer daemon's URL is malformed")
+	}
+	if base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
+		return nil, "", errors.New("the Slicer daemon's URL must begin with http:// or https://, or be the path of a Unix socket")
+	}
+	if base.RawQuery != "" || base.Fragment != "" {
+		return nil, "", errors.New("the Slicer daemon's URL must have no query and no fragment")
+	}
+	base.RawPath = strings.TrimRight(base.EscapedPath(), "/")
+	if base.Path, err = url.PathUnescape(base.RawPath); err != nil {
+		return nil, "", errors.New("the Slicer daemon's URL has a malformed path")
+	}
+	return base, "", nil
+}
+
+// socketPath reports whether raw names a Unix socket, and which.
+func socketPath(raw string) (string, bool) {
+	if path, ok := strings.CutPrefix(raw, "unix://"); ok {
+		return path, true
+	}
+	for _, prefix := range []string{"/", "./", "../", "~/"} {
+		if strings.HasPrefix(raw, prefix) {
+			return raw, true
+		}
+	}
+	return raw, strings.HasSuffix(raw, ".sock") && !strings.Contains(raw, "://")
+}
+
+// expandHome replaces a leading ~/ by the user's home folder.
+func expandHome(name string) (string, error) {
+	rest, ok := strings.CutPrefix(name, "~/")
+	if !ok {
+		return name, nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(home, rest), nil
+}
+
+// newHTTPClient returns the client to use for a base URL: a private one if
+// given is nil, else a copy of given that differs as little as can be.
+func newHTTPClient(given *http.Client, socket string) (*http.Client, error) {
+	client := &http.Client{}
+	if given != nil {
+		*client = *given
+	}
+	if client.CheckRedirect == nil {
+		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	}
+	if given != nil && socket == "" {
+		return client, nil
+	}
+
+	transport := &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		TLSHandshakeTimeout: tlsHandshakeTimeout,
+		ForceAttemptHTTP2:   true,
+		MaxIdleConnsPerHost: 16,
+		IdleConnTimeout:     90 * time.Second,
+		DisableCompression:  true, // frames and copies are to arrive as they are written
+	}
+	dialer := &net.Dialer{Timeout: dialTimeout}
+	transport.DialContext = dialer.DialContext
+	if given != nil && given.Transport != nil {
+		theirs, ok := given.Transport.(*http.Transport)
+		if !ok {
+			return nil, fmt.Errorf("a Unix socket needs an HTTP client whose transport is an *http.Transport, not a %T", given.Transport)
+		}
+		transport = theirs.Clone()
+		transport.DialTLSContext = nil
+	}
+	if socket != "" {
+		transport.Proxy = nil
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", socket)
+		}
+	}
+	client.Transport = transport
+	return client, nil
+}
+
+// escapePath joins segments to a path and its escaped form. A segment that
+// would vanish or climb in a path is refused.
+func escapePath(segments []string) (plain, escaped string, err error) {
+	var p, e strings.Builder
+	for _, segment := range segments {
+		if segment == "" || segment == "." || segment == ".." {
+			return "", "", fmt.Errorf("%q is not a name", segment)
+		}
+		p.WriteString("/" + segment)
+		e.WriteString("/" + url.PathEscape(segment))
+	}
+	return p.String(), e.String(), nil
+}
+
+// send makes a call and returns its answer, whose body is the caller's to
+// close. A status outside 2xx is an error.
+func (c *SlicerClient) send(ctx context.Context, r request) (*http.Response, error) {
+	if c.baseErr != nil {
+		return nil, c.baseErr
+	}
+	plain, escaped, err := escapePath(r.path)
+	if err != nil {
+		return nil, err
+	}
+	target := *c.base
+	target.Path += plain
+	target.RawPath += escaped
+	target.RawQuery = r.query.Encode()
+	if got := target.EscapedPath(); got != target.RawPath {
+		// net/url would send another path than the one meant.
+		return nil, fmt.Errorf("%q can't be sent as a path", escaped)
+	}
+
+	body, length, contentType := r.body, r.length, r.contentType
+	if r.json != nil {
+		data, err := json.Marshal(r.json)
+		if err != nil {
+			return nil, fmt.Errorf("encode request: %w", err)
+		}
+		body, length, contentType = bytes.NewReader(data), int64(len(data)), "application/json"
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, "", body)
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	req.URL, req.Host = &target, target.Host
+	if body != nil {
+		req.ContentLength = length
+		if length == 0 {
+			req.Body = http.NoBody
+		}
+	}
+	req.Header.Set("User-Agent", c.userAgent)
+	req.Header.Set("Accept", "application/json")
+	if r.accept != "" {
+		req.Header.Set("Accept", r.accept)
+	}
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", r.method, escaped, transportError(ctx, err))
+	}
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		defer resp.Body.Close()
+		return nil, c.refusal(r.method, escaped, resp)
+	}
+	return resp, nil
+}
+
+// call makes a call and decodes its answer, which must be one JSON value, into
+// out. With a nil out the answer's body is dropped.
+func (c *SlicerClient) call(ctx context.Context, r request, out any) error {
+	if r.prompt {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, promptTimeout, errNoAnswer)
+		defer cancel()
+	}
+	resp, err := c.send(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if err := decodeAnswer(resp, out, r.mayBeEmpty); err != nil {
+		return fmt.Errorf("read answer: %w", transportError(ctx, err))
+	}
+	return nil
+}
+
+func decodeAnswer(resp *http.Response, out any, mayBeEmpty bool) error {
+	if out == nil {
+		// Read to the end, as a daemon that fails after its header cuts the
+		// body, and so that the connection can be used again.
+		_, err := io.CopyN(io.Discard, resp.Body, maxErrorBody)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		return err
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return err
+	}
+	if len(data) > maxAnswer {
+		return fmt.Errorf("longer than %d MiB", maxAnswer>>20)
+	}
+	data = bytes.TrimSpace(data)
+	if len(data) == 0 && mayBeEmpty {
+		return nil
+	}
+	if isHTML(resp.Header.Get("Content-Type"), data) {
+		return errors.New("an HTML page, not the Slicer API's JSON")
+	}
+	return json.Unmarshal(data, out)
+}
+
+// transportError takes from an error of net/http the URL that it repeats, whose
+// query may hold environment values, and tells a context that ended from what
+// broke because of it.
+func transportError(ctx context.Context, err error) error {
+	if errors.Is(context.Cause(ctx), errNoAnswer) {
+		return errNoAnswer
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var withURL *url.Error
+	if errors.As(err, &withURL) {
+		return withURL.Err
+	}
+	return err
+}
+
+// refusal turns an answer with another status than 2xx into an error.
+func (c *SlicerClient) refusal(method, path string, resp *http.Response) *APIError {
+	refusal := &APIError{Method: method, Path: path, StatusCode: resp.StatusCode}
+	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
+		refusal.Message = "redirects are not followed; is this the daemon's URL?"
+		return refusal
+	}
+	// A body that breaks off still says something.
+	data, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	var said struct {
+		Error string `json:"error"`
+		Code  string `json:"code"`
+	}
+	text := string(data)
+	if json.Unmarshal(data, &said) == nil && said.Error != "" {
+		text = said.Error
+	} else if isHTML(resp.Header.Get("Content-Type"), data) {
+		text = "the answer is an HTML page, not the Slicer API's"
+	}
+	refusal.Code = c.clean(said.Code)
+	refusal.Message = c.clean(text)
+	return refusal
+}
+
+func isHTML(contentType string, data []byte) bool {
+	if strings.HasPrefix(strings.ToLower(contentType), "text/html") {
+		return true
+	}
+	start := strings.ToLower(string(bytes.TrimSpace(data[:min(len(data), 64)])))
+	return strings.HasPrefix(start, "<!doctype html") || strings.HasPrefix(start, "<html")
+}
+
+// clean makes text from the daemon fit for an error: one bounded line without
+// control characters and without the token.
+func (c *SlicerClient) clean(text string) string {
+	if c.token != "" {
+		text = strings.ReplaceAll(text, c.token, "[token]")
+	}
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, text)
+	text = strings.TrimSpace(text)
+	if len(text) <= maxErrorMessage {
+		return text
+	}
+	cut := maxErrorMessage
+	for !utf8.RuneStart(text[cut]) {
+		cut--
+	}
+	return text[:cut] + "…"
+}

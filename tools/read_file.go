@@ -1,0 +1,172 @@
+package tools
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"path"
+	"strings"
+	"unicode/utf8"
+
+	slicer "github.com/slicervm-mcp/slicervm-mcp/sdk"
+)
+
+var _ = define(Tool{
+	Name:        "read_file",
+	Title:       "Read a file in a microVM",
+	Description: "Read a file in a microVM: text as numbered lines, a small png, jpeg, gif or webp as an image, other binary as size, type and SHA-256.",
+	Toolset:     toolsetFiles,
+	Effect:      Reads,
+}, (*Toolset).readFile)
+
+type readFileInput struct {
+	FilePath string `json:"file_path" jsonschema:"required,minLength=1,maxLength=4096" jsonschema_description:"File in the VM, absolute or from ~"`
+	vmArgument
+	Offset int64 `json:"offset,omitempty" jsonschema:"minimum=1,maximum=1000000000000,default=1" jsonschema_description:"First line to read, from 1"`
+	Limit  int64 `json:"limit,omitempty" jsonschema:"minimum=1,maximum=2000,default=2000" jsonschema_description:"Most lines to read"`
+}
+
+const (
+	// longestLine is how many characters of a line are shown.
+	longestLine = 2000
+
+	// largestImage is how many bytes an image block may hold.
+	largestImage = 1 << 20
+
+	// furtherCount is how many bytes beyond what is shown are read to tell
+	// how many lines a file has.
+	furtherCount = 4 << 20
+
+	// sniffed is how many bytes decide what a file is.
+	sniffed = 8 << 10
+)
+
+func (t *Toolset) readFile(ctx context.Context, in readFileInput) (Result, error) {
+	if err := checkVMPath("file_path", in.FilePath); err != nil {
+		return Result{}, err
+	}
+	vm, err := t.resolve(ctx, in.VM)
+	if err != nil {
+		return Result{}, err
+	}
+	file, err := t.client.OpenFile(ctx, vm.Hostname, in.FilePath)
+	if err != nil {
+		return Result{}, t.readFailed(err, vm, in)
+	}
+	defer file.Close()
+
+	r := bufio.NewReaderSize(file, 64<<10)
+	start, err := r.Peek(sniffed)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return Result{}, t.readFailed(err, vm, in)
+	}
+	var res Result
+	switch kind := http.DetectContentType(start); {
+	case isImage(kind):
+		res, err = readImage(r, kind, in.FilePath)
+	case isBinary(start, kind):
+		res, err = describeBinary(r, kind, in.FilePath, handle(vm))
+	default:
+		res, err = readLines(r, in, handle(vm))
+	}
+	if err != nil {
+		return Result{}, t.readFailed(err, vm, in)
+	}
+	return res, nil
+}
+
+// readFailed says why a file can't be read.
+func (t *Toolset) readFailed(err error, vm slicer.SlicerNode, in readFileInput) error {
+	name, machine := quote(in.FilePath), quote(handle(vm))
+	switch {
+	case errors.Is(err, slicer.ErrIsDirectory):
+		return refuse("%s is a folder in VM %s. List it with exec(vm=%s, command=%s).", name, machine, machine, quote("ls -la -- "+shellWord(in.FilePath)))
+	case errors.Is(err, fs.ErrNotExist):
+		if t.roots.has(in.FilePath) {
+			return refuse("no file %s in VM %s, but the host has it. Copy it with cp_to_vm(vm=%s, host_path=%s, vm_path=…) if you want it in the VM.", name, machine, machine, name)
+		}
+		return refuse("no file %s in VM %s. List its folder with exec(vm=%s, command=%s).", name, machine, machine, quote("ls -la -- "+shellWord(path.Dir(in.FilePath))))
+	case errors.Is(err, context.DeadlineExceeded):
+		return refuse("reading %s in VM %s was not done in time. Read a part of it with exec, for example sed -n '1000,1100p'.", name, machine)
+	}
+	return onVM(handle(vm), err)
+}
+
+// shellWord quotes a path for a shell, leaving a leading ~ to it.
+func shellWord(s string) string {
+	home := ""
+	if s == "~" || strings.HasPrefix(s, "~/") {
+		home, s = "~", s[1:]
+	}
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+") == "" {
+		return home + s
+	}
+	return home + "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+func isImage(kind string) bool {
+	switch kind {
+	case "image/png", "image/jpeg", "image/gif", "image/webp":
+		return true
+	}
+	return false
+}
+
+// isBinary says whether a file that begins like this is not for reading.
+func isBinary(start []byte, kind string) bool {
+	if bytes.IndexByte(start, 0) >= 0 {
+		return true
+	}
+	if strings.HasPrefix(kind, "text/") {
+		return false
+	}
+	// A character that the excerpt cuts in two is no fault.
+	for cutOff := 0; cutOff < utf8.UTFMax && len(start) == sniffed; cutOff++ {
+		if utf8.Valid(start[:len(start)-cutOff]) {
+			return false
+		}
+	}
+	return !utf8.Valid(start)
+}
+
+// readImage returns a picture, or describes one that is too large to show.
+func readImage(r io.Reader, kind, name string) (Result, error) {
+	data, err := io.ReadAll(io.LimitReader(r, largestImage+1))
+	if err != nil {
+		return Result{}, err
+	}
+	if len(data) <= largestImage {
+		return Result{
+			Text:  fmt.Sprintf("%s: %s, %s", quote(name), kind, count(int64(len(data)), "byte")),
+			Image: &Image{MIMEType: kind, Data: data},
+		}, nil
+	}
+	total, sum, err := digest(io.MultiReader(bytes.NewReader(data), r))
+	if err != nil {
+		return Result{}, err
+	}
+	return Result{Text: fmt.Sprintf("%s: %s, %s, SHA-256 %s. Too large to show (the most is 1 MiB): make a smaller one with exec and read that.",
+		quote(name), kind, count(total, "byte"), sum)}, nil
+}
+
+func describeBinary(r io.Reader, kind, name, vm string) (Result, error) {
+	total, sum, err := digest(r)
+	if err != nil {
+		return Result{}, err
+	}
+	return Result{Text: fmt.Sprintf("%s is binary: %s, %s, SHA-256 %s. Look into it with exec, for example exec(vm=%s, command=%s).",
+		quote(name), kind, count(total, "byte"), sum, quote(vm), quote("head -c 512 -- "+shellWord(name)+" | od -Ax -tx1z"))}, nil
+}
+
+func digest(r io.Reader) (total int64, sum string, err error) {
+	h := sha256.New()
+	total, err = io.Copy(h, r)
+	return total, hex.EncodeToString(h.Sum(nil)), err
+}

@@ -1,0 +1,104 @@
+package tools
+
+import (
+	"bytes"
+	"strings"
+)
+
+// The marks in a transcript. Cleaned text holds no byte below 0x08, so that a
+// guest can't write them.
+const (
+	markStderr = 0x01 // before a line that came from stderr
+	markStdout = 0x02 // before a line from stdout that looks like a written-out mark
+)
+
+// The marks as they are written out.
+const (
+	stderrPrefix = "[stderr] "
+	stdoutPrefix = "[stdout] "
+)
+
+// transcript is what a command wrote to its two streams, in the order in which
+// it came, cleaned and bounded.
+type transcript struct {
+	streams [2]cleaner // stdout, stderr
+	last    int        // the stream that wrote last
+	line    int        // the stream of the last line
+	open    bool       // the last line has no newline yet
+	wrote   [2]bool    // which streams wrote anything
+	body    excerpt
+}
+
+const (
+	stdout = 0
+	stderr = 1
+)
+
+func newTranscript() *transcript {
+	t := &transcript{}
+	for i := range t.streams {
+		t.streams[i].emit = func(text []byte) { t.take(i, text) }
+	}
+	return t
+}
+
+// write adds what came on a stream. The other stream's unfinished line goes
+// first, so that the order is kept.
+func (t *transcript) write(stream int, p string) {
+	if p == "" {
+		return
+	}
+	if stream != t.last {
+		t.streams[t.last].flush()
+		t.last = stream
+	}
+	t.streams[stream].write(p)
+}
+
+// take adds a cleaned piece of a line, which may end it.
+func (t *transcript) take(stream int, piece []byte) {
+	if t.open && t.line != stream {
+		t.body.write([]byte{'\n'})
+		t.open = false
+	}
+	if !t.open {
+		switch {
+		case stream == stderr:
+			t.body.write([]byte{markStderr})
+		case bytes.HasPrefix(piece, []byte(stderrPrefix)), bytes.HasPrefix(piece, []byte(stdoutPrefix)):
+			t.body.write([]byte{markStdout})
+		}
+	}
+	t.body.write(piece)
+	t.wrote[stream] = true
+	t.line = stream
+	t.open = piece[len(piece)-1] != '\n'
+}
+
+// text is the transcript for a model: fenced, with what was left out between
+// two fences. more says how to see that.
+func (t *transcript) text(more string) string {
+	t.streams[t.last].close()
+	t.streams[1-t.last].close()
+	if t.body.bytes == 0 {
+		return "(no output)"
+	}
+	head, tail, lines, left := t.body.parts()
+	title := ""
+	if !t.wrote[stdout] {
+		title = "all on stderr:\n"
+	}
+	if left == 0 {
+		return title + fenced(t.written(head))
+	}
+	return title + fenced(t.written(head)) + "\n" + omission(lines, left) + "; " + more + "\n" + fenced(t.written(tail))
+}
+
+// written writes the marks out. When all came from stderr they say nothing.
+func (t *transcript) written(text []byte) string {
+	prefix := stderrPrefix
+	if !t.wrote[stdout] {
+		prefix = ""
+	}
+	return strings.NewReplacer(string(rune(markStderr)), prefix, string(rune(markStdout)), stdoutPrefix).Replace(string(text))
+}
