@@ -170,7 +170,7 @@ func (c *SlicerClient) upload(ctx context.Context, vmName, vmPath string, query 
 		return errors.New("a path in the VM is required")
 	}
 	query.Set("path", vmPath)
-	return c.call(ctx, request{
+	return c.call(ctx, apiRequest{
 		method: http.MethodPost, path: []string{"vm", vmName, "cp"}, query: query,
 		body: body, length: length, contentType: contentType,
 	}, nil)
@@ -245,7 +245,7 @@ func (c *SlicerClient) download(ctx context.Context, vmName, vmPath, mode, accep
 	if vmPath == "" {
 		return nil, errors.New("a path in the VM is required")
 	}
-	resp, err := c.send(ctx, request{
+	resp, err := c.send(ctx, apiRequest{
 		method: http.MethodGet, path: []string{"vm", vmName, "cp"},
 		query: url.Values{"path": {vmPath}, "mode": {mode}}, accept: accept,
 	})

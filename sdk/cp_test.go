@@ -387,7 +387,7 @@ func TestMissingPathsAndFolders(t *testing.T) {
 		{404, "404 page not found", false, false},
 		{409, "file is busy", false, false},
 		{400, "must specify a file not a directory", false, true},
-		{400, "/opt/app is a directory", false, true},
+		{400, "/opt/app is a directory; name a file in it", false, true},
 		{400, "/etc/file/x: not a directory", false, false},
 		{400, "invalid mode: binary", false, false},
 	} {

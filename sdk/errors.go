@@ -55,7 +55,7 @@ func fileError(err error, vmName, vmPath string) error {
 	message := strings.ToLower(refusal.Message)
 	switch refusal.StatusCode {
 	case http.StatusBadRequest:
-		if strings.Contains(message, "must specify a file") || strings.HasSuffix(message, "is a directory") {
+		if strings.Contains(message, "must specify a file") || strings.Contains(message, "is a directory") {
 			return fmt.Errorf("%w: %w", ErrIsDirectory, err)
 		}
 	case http.StatusNotFound:

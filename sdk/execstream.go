@@ -70,7 +70,7 @@ func refusesStdio(err error) bool {
 // openExec makes one exec call.
 func (c *SlicerClient) openExec(ctx context.Context, vmName string, query url.Values, stdin io.Reader) (*execStream, error) {
 	callCtx, cancel := context.WithCancel(ctx)
-	req := request{
+	req := apiRequest{
 		method: http.MethodPost, path: []string{"vm", vmName, "exec"}, query: query,
 		accept: "application/x-ndjson, application/json",
 	}

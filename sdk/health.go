@@ -113,7 +113,7 @@ func durationToSeconds(d time.Duration) json.Number {
 // where includeStats doesn't ask for them.
 func (c *SlicerClient) GetAgentHealth(ctx context.Context, hostname string, includeStats bool) (*SlicerAgentHealthResponse, error) {
 	var health SlicerAgentHealthResponse
-	err := c.call(ctx, request{
+	err := c.call(ctx, apiRequest{
 		method: http.MethodGet, path: []string{"vm", hostname, "health"}, prompt: true,
 	}, &health)
 	if err != nil {

@@ -45,7 +45,7 @@ func (s *Secret) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// CreateSecretRequest describes a secret to create.
+// CreateSecretRequest describes a secret to request.
 type CreateSecretRequest struct {
 	// Name of the secret and of its file in a VM.
 	Name string `json:"name"`
@@ -68,7 +68,7 @@ type CreateSecretRequest struct {
 
 // UpdateSecretRequest describes a change to a secret. A field left at its zero
 // value is not sent and so not changed: a secret can't be made empty and its
-// owner can't be set back to root by an update.
+// owner can't be set back to root by an request.
 type UpdateSecretRequest struct {
 	// Data is the new value as it is to stand in the file. PatchSecret
 	// encodes it for the wire.
@@ -96,23 +96,23 @@ type secretWire struct {
 
 // CreateSecret creates a secret (POST /secrets). It returns ErrSecretExists if
 // there is one of that name.
-func (c *SlicerClient) CreateSecret(ctx context.Context, create CreateSecretRequest) error {
-	if create.Name == "" {
+func (c *SlicerClient) CreateSecret(ctx context.Context, request CreateSecretRequest) error {
+	if request.Name == "" {
 		return errors.New("create secret: a name is required")
 	}
-	data := base64.StdEncoding.EncodeToString([]byte(create.Data))
-	err := c.call(ctx, request{
+	data := base64.StdEncoding.EncodeToString([]byte(request.Data))
+	err := c.call(ctx, apiRequest{
 		method: http.MethodPost, path: []string{"secrets"},
 		json: secretWire{
-			Name: create.Name, Data: &data, Permissions: create.Permissions,
-			UID: idOrZero(create.UID), GID: idOrZero(create.GID),
+			Name: request.Name, Data: &data, Permissions: request.Permissions,
+			UID: idOrZero(request.UID), GID: idOrZero(request.GID),
 		},
 	}, nil)
 	if IsAPIStatus(err, http.StatusConflict) {
 		return ErrSecretExists
 	}
 	if err != nil {
-		return fmt.Errorf("create secret %q: %w", create.Name, err)
+		return fmt.Errorf("create secret %q: %w", request.Name, err)
 	}
 	return nil
 }
@@ -120,7 +120,7 @@ func (c *SlicerClient) CreateSecret(ctx context.Context, create CreateSecretRequ
 // ListSecrets describes all secrets, without their values (GET /secrets).
 func (c *SlicerClient) ListSecrets(ctx context.Context) ([]Secret, error) {
 	var secrets []Secret
-	err := c.call(ctx, request{
+	err := c.call(ctx, apiRequest{
 		method: http.MethodGet, path: []string{"secrets"}, prompt: true,
 	}, &secrets)
 	if err != nil {
@@ -130,17 +130,17 @@ func (c *SlicerClient) ListSecrets(ctx context.Context) ([]Secret, error) {
 }
 
 // PatchSecret changes a secret's value, permissions or owner (PATCH
-// /secrets/{name}); what update leaves zero stays as it is.
-func (c *SlicerClient) PatchSecret(ctx context.Context, secretName string, update UpdateSecretRequest) error {
+// /secrets/{name}); what request leaves zero stays as it is.
+func (c *SlicerClient) PatchSecret(ctx context.Context, secretName string, request UpdateSecretRequest) error {
 	wire := secretWire{
-		Permissions: update.Permissions,
-		UID:         idOrZero(update.UID), GID: idOrZero(update.GID),
+		Permissions: request.Permissions,
+		UID:         idOrZero(request.UID), GID: idOrZero(request.GID),
 	}
-	if update.Data != "" {
-		data := base64.StdEncoding.EncodeToString([]byte(update.Data))
+	if request.Data != "" {
+		data := base64.StdEncoding.EncodeToString([]byte(request.Data))
 		wire.Data = &data
 	}
-	err := c.call(ctx, request{
+	err := c.call(ctx, apiRequest{
 		method: http.MethodPatch, path: []string{"secrets", secretName}, json: wire,
 	}, nil)
 	if err != nil {
@@ -151,7 +151,7 @@ func (c *SlicerClient) PatchSecret(ctx context.Context, secretName string, updat
 
 // DeleteSecret removes a secret (DELETE /secrets/{name}).
 func (c *SlicerClient) DeleteSecret(ctx context.Context, secretName string) error {
-	err := c.call(ctx, request{method: http.MethodDelete, path: []string{"secrets", secretName}}, nil)
+	err := c.call(ctx, apiRequest{method: http.MethodDelete, path: []string{"secrets", secretName}}, nil)
 	if err != nil {
 		return fmt.Errorf("delete secret %q: %w", secretName, err)
 	}

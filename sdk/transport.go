@@ -31,8 +31,8 @@ const (
 // errNoAnswer is why a prompt call was given up.
 var errNoAnswer = fmt.Errorf("the daemon did not answer within %s", promptTimeout)
 
-// request is one call of the API.
-type request struct {
+// apiRequest is one call of the API.
+type apiRequest struct {
 	method string
 	path   []string // unescaped segments
 	query  url.Values
@@ -167,7 +167,7 @@ func escapePath(segments []string) (plain, escaped string, err error) {
 
 // send makes a call and returns its answer, whose body is the caller's to
 // close. A status outside 2xx is an error.
-func (c *SlicerClient) send(ctx context.Context, r request) (*http.Response, error) {
+func (c *SlicerClient) send(ctx context.Context, r apiRequest) (*http.Response, error) {
 	if c.baseErr != nil {
 		return nil, c.baseErr
 	}
@@ -228,7 +228,7 @@ func (c *SlicerClient) send(ctx context.Context, r request) (*http.Response, err
 
 // call makes a call and decodes its answer, which must be one JSON value, into
 // out. With a nil out the answer's body is dropped.
-func (c *SlicerClient) call(ctx context.Context, r request, out any) error {
+func (c *SlicerClient) call(ctx context.Context, r apiRequest, out any) error {
 	if r.prompt {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, promptTimeout, errNoAnswer)

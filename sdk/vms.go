@@ -113,7 +113,7 @@ type ListOptions struct {
 // GetInfo returns the daemon's version and platform (GET /info).
 func (c *SlicerClient) GetInfo(ctx context.Context) (*SlicerInfo, error) {
 	var info SlicerInfo
-	err := c.call(ctx, request{
+	err := c.call(ctx, apiRequest{
 		method: http.MethodGet, path: []string{"info"}, prompt: true,
 	}, &info)
 	if err != nil {
@@ -125,7 +125,7 @@ func (c *SlicerClient) GetInfo(ctx context.Context) (*SlicerInfo, error) {
 // GetHostGroups returns the daemon's host groups (GET /hostgroup).
 func (c *SlicerClient) GetHostGroups(ctx context.Context) ([]SlicerHostGroup, error) {
 	var groups []SlicerHostGroup
-	err := c.call(ctx, request{
+	err := c.call(ctx, apiRequest{
 		method: http.MethodGet, path: []string{"hostgroup"}, prompt: true,
 	}, &groups)
 	if err != nil {
@@ -138,7 +138,7 @@ func (c *SlicerClient) GetHostGroups(ctx context.Context) ([]SlicerHostGroup, er
 // (GET /hostgroup/{group}/nodes).
 func (c *SlicerClient) GetHostGroupNodes(ctx context.Context, groupName string) ([]SlicerNode, error) {
 	var nodes []SlicerNode
-	err := c.call(ctx, request{
+	err := c.call(ctx, apiRequest{
 		method: http.MethodGet, path: []string{"hostgroup", groupName, "nodes"}, prompt: true,
 	}, &nodes)
 	if err != nil {
@@ -157,7 +157,7 @@ func (c *SlicerClient) CreateVM(ctx context.Context, groupName string, request S
 // CreateVMWithOptions creates a VM in a host group and waits as opts asks (POST
 // /hostgroup/{group}/nodes). An empty groupName means the daemon's only host
 // group; if it has none or several that is an error which names them.
-func (c *SlicerClient) CreateVMWithOptions(ctx context.Context, groupName string, create SlicerCreateNodeRequest, opts CreateVMOptions) (*SlicerCreateNodeResponse, error) {
+func (c *SlicerClient) CreateVMWithOptions(ctx context.Context, groupName string, request SlicerCreateNodeRequest, opts CreateVMOptions) (*SlicerCreateNodeResponse, error) {
 	query := url.Values{}
 	if opts.Wait != "" {
 		query.Set("wait", opts.Wait)
@@ -179,8 +179,8 @@ func (c *SlicerClient) CreateVMWithOptions(ctx context.Context, groupName string
 		groupName = only
 	}
 	var node SlicerCreateNodeResponse
-	err := c.call(ctx, request{
-		method: http.MethodPost, path: []string{"hostgroup", groupName, "nodes"}, query: query, json: create,
+	err := c.call(ctx, apiRequest{
+		method: http.MethodPost, path: []string{"hostgroup", groupName, "nodes"}, query: query, json: request,
 	}, &node)
 	if err != nil {
 		return nil, fmt.Errorf("create VM in host group %q: %w", groupName, err)
@@ -225,7 +225,7 @@ func (c *SlicerClient) ListVMsWithOptions(ctx context.Context, opts ListOptions)
 		query.Set("tag_prefix", opts.TagPrefix)
 	}
 	var nodes []SlicerNode
-	err := c.call(ctx, request{
+	err := c.call(ctx, apiRequest{
 		method: http.MethodGet, path: []string{"nodes"}, query: query, prompt: true,
 	}, &nodes)
 	if err != nil {
@@ -239,7 +239,7 @@ func (c *SlicerClient) ListVMsWithOptions(ctx context.Context, opts ListOptions)
 // that its group's count made.
 func (c *SlicerClient) DeleteVM(ctx context.Context, groupName, hostname string) (*SlicerDeleteResponse, error) {
 	var deleted SlicerDeleteResponse
-	err := c.call(ctx, request{
+	err := c.call(ctx, apiRequest{
 		method: http.MethodDelete, path: []string{"hostgroup", groupName, "nodes", hostname}, mayBeEmpty: true,
 	}, &deleted)
 	if err != nil {
@@ -271,7 +271,7 @@ func (c *SlicerClient) ResumeVM(ctx context.Context, hostname string) error {
 // changeState posts one of the verbs that move a VM from one state to another
 // and are answered with text.
 func (c *SlicerClient) changeState(ctx context.Context, hostname, verb string) error {
-	err := c.call(ctx, request{method: http.MethodPost, path: []string{"vm", hostname, verb}}, nil)
+	err := c.call(ctx, apiRequest{method: http.MethodPost, path: []string{"vm", hostname, verb}}, nil)
 	if err != nil {
 		return fmt.Errorf("%s VM %q: %w", verb, hostname, err)
 	}
