@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -16,11 +17,13 @@ import (
 type api struct {
 	t   *testing.T
 	srv *slicertest.Server
+
+	handler http.Handler // serves in the place of srv, without a network
 }
 
 func newAPI(t *testing.T, o slicertest.Options) *api {
 	t.Helper()
-	return &api{t, slicertest.NewServer(t, o)}
+	return &api{t: t, srv: slicertest.NewServer(t, o)}
 }
 
 // reply is an answer, read to its end.
@@ -46,7 +49,11 @@ func (r reply) message(t *testing.T) string {
 // request makes a request; header is name, value, name, value, ….
 func (a *api) request(ctx context.Context, method, path string, body io.Reader, header ...string) *http.Request {
 	a.t.Helper()
-	req, err := http.NewRequestWithContext(ctx, method, a.srv.URL+path, body)
+	url := "http://slicertest"
+	if a.handler == nil {
+		url = a.srv.URL
+	}
+	req, err := http.NewRequestWithContext(ctx, method, url+path, body)
 	if err != nil {
 		a.t.Fatalf("NewRequest(%s %s) = %v", method, path, err)
 	}
@@ -64,6 +71,11 @@ func (a *api) call(method, path, body string, header ...string) reply {
 
 func (a *api) send(req *http.Request) reply {
 	a.t.Helper()
+	if a.handler != nil {
+		rec := httptest.NewRecorder()
+		a.handler.ServeHTTP(rec, req)
+		return reply{rec.Code, rec.Header(), rec.Body.String(), nil}
+	}
 	resp, err := a.srv.HTTPClient().Do(req)
 	if err != nil {
 		a.t.Fatalf("%s %s: %v", req.Method, req.URL, err)
@@ -113,6 +125,12 @@ type frame struct {
 	ExitCode  *int    `json:"exit_code"`
 	Signal    *string `json:"signal"`
 	Error     string  `json:"error"`
+
+	// Of a background exec's logs alone.
+	ID            uint64 `json:"id"`
+	DroppedBytes  int64  `json:"dropped_bytes"`
+	DroppedFrames int    `json:"dropped_frames"`
+	Message       string `json:"message"`
 }
 
 func frames(t *testing.T, body string) []frame {

@@ -233,7 +233,9 @@ func (d *Daemon) boot(ctx context.Context, plan vmPlan) (*vm, error) {
 		return nil, fmt.Errorf("boot VM %q: %w", v.hostname, context.Cause(ctx))
 	}
 	d.tasks.Go(func() { d.watch(v) })
-	d.vms.publish(v)
+	if !d.vms.publish(v) {
+		return nil, refuse(http.StatusInternalServerError, "VM %q ended as soon as it had booted", v.hostname)
+	}
 	d.pushSecrets(ctx, v) // those that changed while it booted
 	if v.userdata.script != "" {
 		d.tasks.Go(func() { d.runUserdata(v) })

@@ -4,6 +4,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -36,6 +37,12 @@ type Config struct {
 	// "" lets every caller in.
 	Token string
 
+	// Image and Network are what the VMs' descriptions say of the disk that
+	// each begins with, and of its network: NetworkIsolated, which is what ""
+	// stands for, or NetworkHost.
+	Image   string
+	Network string
+
 	// Log takes the daemon's log. nil discards it.
 	Log *slog.Logger
 
@@ -43,22 +50,32 @@ type Config struct {
 	// agents say of themselves. An empty Version is "dev".
 	Version   string
 	GitCommit string
+
+	// LegacyFrames makes the agents answer as older ones do: exec frames are
+	// untyped, and there is no background exec, no stdio parameter and no
+	// fs route.
+	LegacyFrames bool
 }
 
 // Daemon is the API as an http.Handler. All methods are safe for concurrent
 // use.
 type Daemon struct {
-	groups     []HostGroup
-	hypervisor Hypervisor
-	token      [sha256.Size]byte
-	open       bool // no token is asked for
-	log        *slog.Logger
-	version    string
-	commit     string
-	mux        *http.ServeMux
-	crossSite  *http.CrossOriginProtection
-	vms        *vmTable
-	secrets    *secretStore
+	groups       []HostGroup
+	hypervisor   Hypervisor
+	token        [sha256.Size]byte
+	open         bool // no token is asked for
+	log          *slog.Logger
+	version      string
+	commit       string
+	image        string
+	network      string
+	metrics      http.Handler
+	legacyFrames bool
+	mux          *http.ServeMux
+	crossSite    *http.CrossOriginProtection
+	vms          *vmTable
+	secrets      *secretStore
+	proxy        *proxyStore
 
 	mu      sync.Mutex
 	closed  bool
@@ -82,17 +99,21 @@ func New(cfg Config) (*Daemon, error) {
 		return nil, err
 	}
 	d := &Daemon{
-		groups:     groups,
-		hypervisor: cfg.Hypervisor,
-		token:      sha256.Sum256([]byte(cfg.Token)),
-		open:       cfg.Token == "",
-		log:        cfg.Log,
-		version:    cfg.Version,
-		commit:     cfg.GitCommit,
-		crossSite:  http.NewCrossOriginProtection(),
-		vms:        newVMTable(),
-		secrets:    newSecretStore(),
-		closing:    make(chan struct{}),
+		groups:       groups,
+		hypervisor:   cfg.Hypervisor,
+		token:        sha256.Sum256([]byte(cfg.Token)),
+		open:         cfg.Token == "",
+		log:          cfg.Log,
+		version:      cfg.Version,
+		commit:       cfg.GitCommit,
+		legacyFrames: cfg.LegacyFrames,
+		image:        cfg.Image,
+		network:      cmp.Or(cfg.Network, NetworkIsolated),
+		crossSite:    http.NewCrossOriginProtection(),
+		vms:          newVMTable(),
+		secrets:      newSecretStore(),
+		proxy:        newProxyStore(),
+		closing:      make(chan struct{}),
 	}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
@@ -100,6 +121,7 @@ func New(cfg Config) (*Daemon, error) {
 	if d.version == "" {
 		d.version = "dev"
 	}
+	d.metrics = d.newMetrics()
 	d.mux = d.newMux()
 	if err := d.bootCounted(); err != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
@@ -171,7 +193,7 @@ func (d *Daemon) close(ctx context.Context) error {
 	return errs
 }
 
-// stopAll stops every VM, some at a time.
+// stopAll stops every VM, some at a time, and cleans up those that have ended.
 func (d *Daemon) stopAll(ctx context.Context) error {
 	var (
 		group errgroup.Group
@@ -179,7 +201,7 @@ func (d *Daemon) stopAll(ctx context.Context) error {
 		errs  error
 	)
 	group.SetLimit(parallelStops)
-	for _, v := range d.vms.list() {
+	for _, v := range d.vms.left() {
 		group.Go(func() error {
 			if err := d.destroy(ctx, v); err != nil && !errors.Is(err, errGone) {
 				mu.Lock()

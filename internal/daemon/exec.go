@@ -26,13 +26,14 @@ type execCall struct {
 	stdout, stderr bool // which streams the client wants
 	base64         bool
 	buffered       bool
+	background     bool
+	ringBytes      int64 // of a background exec
 }
 
 // parseExec reads an exec call. Texts of the command and the environment are
 // never part of its errors.
 func parseExec(q query) (*execCall, error) {
 	c := &execCall{env: q.list("env"), dir: q.text("cwd")}
-	var background bool
 	for _, f := range []struct {
 		name      string
 		byDefault bool
@@ -42,18 +43,15 @@ func parseExec(q query) (*execCall, error) {
 		{"stdout", true, &c.stdout},
 		{"stderr", true, &c.stderr},
 		{"buffered", false, &c.buffered},
-		{"background", false, &background},
+		{"background", false, &c.background},
 	} {
 		var err error
 		if *f.into, err = q.flag(f.name, f.byDefault); err != nil {
 			return nil, err
 		}
 	}
-	if background {
-		return nil, refuse(http.StatusNotImplemented, "this daemon doesn't support background=true")
-	}
-	if q.has("ring_bytes") {
-		return nil, refuse(http.StatusBadRequest, "ring_bytes needs background=true")
+	if err := c.setRing(q); err != nil {
+		return nil, err
 	}
 	if c.stdin && c.buffered {
 		return nil, refuse(http.StatusBadRequest, "stdin and buffered can't be used together")
@@ -72,11 +70,8 @@ func parseExec(q query) (*execCall, error) {
 	if c.gid, err = q.id("gid"); err != nil {
 		return nil, err
 	}
-	if c.dir != "" && !strings.HasPrefix(c.dir, "/") && c.dir != "~" && !strings.HasPrefix(c.dir, "~/") {
-		return nil, refuse(http.StatusBadRequest, "cwd must be absolute or begin with ~, not %q", c.dir)
-	}
-	if strings.ContainsRune(c.dir, 0) {
-		return nil, refuse(http.StatusBadRequest, "cwd has a NUL byte")
+	if err := checkDir(c.dir); err != nil {
+		return nil, err
 	}
 	for i, pair := range c.env {
 		if name, _, ok := strings.Cut(pair, "="); !ok || name == "" || strings.ContainsRune(pair, 0) {
@@ -84,6 +79,17 @@ func parseExec(q query) (*execCall, error) {
 		}
 	}
 	return c, c.setArgv(q)
+}
+
+// checkDir refuses what is no working folder; "" is the user's home.
+func checkDir(dir string) error {
+	if dir != "" && !strings.HasPrefix(dir, "/") && dir != "~" && !strings.HasPrefix(dir, "~/") {
+		return refuse(http.StatusBadRequest, "cwd must be absolute or begin with ~, not %q", dir)
+	}
+	if strings.ContainsRune(dir, 0) {
+		return refuse(http.StatusBadRequest, "cwd has a NUL byte")
+	}
+	return nil
 }
 
 // setArgv makes the argument list: as given, or one string for a login shell.
@@ -114,25 +120,29 @@ func (d *Daemon) exec(w http.ResponseWriter, r *http.Request, q query, v *vm) er
 	if err != nil {
 		return err
 	}
-	if c.buffered {
-		return v.execBuffered(w, r, c)
+	switch {
+	case c.background:
+		return d.execBackground(w, r, q, v, c)
+	case c.buffered:
+		return d.execBuffered(w, r, v, c)
 	}
-	return v.execStream(w, r, c)
+	return d.execStream(w, r, v, c)
 }
 
 // execStream answers with a frame for each piece of output as it comes.
-func (v *vm) execStream(w http.ResponseWriter, r *http.Request, c *execCall) error {
+func (d *Daemon) execStream(w http.ResponseWriter, r *http.Request, v *vm, c *execCall) error {
 	ctx, leave := context.WithCancelCause(r.Context())
 	defer leave(context.Canceled)
 	conn := http.NewResponseController(w)
-	frames := newFrameWriter(w, conn, c.base64, leave)
+	frames := newFrameWriter(w, conn, leave)
+	frames.base64, frames.legacy = c.base64, d.legacyFrames
 	defer frames.close()
 	cmd := c.command()
 	if c.stdout {
-		cmd.Stdout = frames.stream("stdout")
+		cmd.Stdout = frames.stream(frameStdout)
 	}
 	if c.stderr {
-		cmd.Stderr = frames.stream("stderr")
+		cmd.Stderr = frames.stream(frameStderr)
 	}
 	if c.stdin {
 		if err := conn.EnableFullDuplex(); err != nil {
@@ -163,7 +173,7 @@ func (v *vm) execStream(w http.ResponseWriter, r *http.Request, c *execCall) err
 }
 
 // execBuffered answers once the command has ended.
-func (v *vm) execBuffered(w http.ResponseWriter, r *http.Request, c *execCall) error {
+func (d *Daemon) execBuffered(w http.ResponseWriter, r *http.Request, v *vm, c *execCall) error {
 	var stdout, stderr cutBuffer
 	cmd := c.command()
 	if c.stdout {
@@ -200,8 +210,10 @@ func (v *vm) execBuffered(w http.ResponseWriter, r *http.Request, c *execCall) e
 	if err := context.Cause(r.Context()); err != nil {
 		return err
 	}
-	answer.PID, answer.StartedAt, answer.EndedAt = p.Pid(), &started, &ended
-	answer.ExitCode, answer.Signal = status.Code, status.Signal
+	answer.ExitCode = status.Code
+	if !d.legacyFrames {
+		answer.PID, answer.StartedAt, answer.EndedAt, answer.Signal = p.Pid(), &started, &ended, status.Signal
+	}
 	var problems []string
 	if text := status.text(); text != "" {
 		problems = append(problems, text)
@@ -231,6 +243,9 @@ func (v *vm) start(ctx context.Context, cmd *Command) (Process, error) {
 	}
 	defer v.gate.leave()
 	p, err := v.guest.Start(ctx, cmd)
+	if errors.Is(err, ErrEnded) {
+		return nil, v.errGone()
+	}
 	if err != nil && ctx.Err() != nil {
 		// Whoever asked is gone, or the VM is: it isn't the command's fault.
 		return nil, refuse(http.StatusServiceUnavailable, "the command was not started: %v", context.Cause(ctx))

@@ -173,7 +173,12 @@ func TestRefusedExecs(t *testing.T) {
 		{"relative folder", []string{"cmd", "a", "cwd", "src"}, 400, "cwd"},
 		{"another user's home", []string{"cmd", "a", "cwd", "~root"}, 400, "cwd"},
 		{"input for a buffered exec", []string{"cmd", "a", "stdin", "true", "buffered", "true"}, 400, "buffered"},
-		{"background", []string{"cmd", "a", "background", "true"}, 501, "background"},
+		{"input for a background exec", []string{"cmd", "a", "background", "true", "stdin", "true"}, 400, "background"},
+		{"a buffered background exec", []string{"cmd", "a", "background", "true", "buffered", "true"}, 400, "background"},
+		{"a background exec that can't start", []string{"cmd", "a", "background", "true"}, 400, "not be started"},
+		{"negative ring", []string{"cmd", "a", "background", "true", "ring_bytes", "-1"}, 400, "ring_bytes"},
+		{"ring that is no number", []string{"cmd", "a", "background", "true", "ring_bytes", "1M"}, 400, "ring_bytes"},
+		{"ring above the budget", []string{"cmd", "a", "background", "true", "ring_bytes", "268435457"}, 503, "doesn't fit"},
 		{"ring without background", []string{"cmd", "a", "ring_bytes", "1"}, 400, "background"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -20,19 +20,60 @@ const (
 	encodingBase64 = "base64"
 )
 
-// frame is one line of a streaming exec answer.
+// The types of frames.
+const (
+	frameStarted = "started"
+	frameStdout  = "stdout"
+	frameStderr  = "stderr"
+	frameExit    = "exit"
+	frameGap     = "gap"
+)
+
+// frame is one line of a streaming exec answer. The logs of a background exec
+// number theirs and also have gaps.
 type frame struct {
-	Type      string     `json:"type"`
-	Timestamp time.Time  `json:"timestamp"`
-	PID       int        `json:"pid,omitempty"`
-	StartedAt *time.Time `json:"started_at,omitempty"`
-	EndedAt   *time.Time `json:"ended_at,omitempty"`
-	Stdout    string     `json:"stdout,omitempty"`
-	Stderr    string     `json:"stderr,omitempty"`
-	Encoding  string     `json:"encoding,omitempty"`
-	ExitCode  *int       `json:"exit_code,omitempty"`
-	Signal    string     `json:"signal,omitempty"`
-	Error     string     `json:"error,omitempty"`
+	Type          string     `json:"type"`
+	ID            uint64     `json:"id,omitempty"`
+	Timestamp     time.Time  `json:"timestamp"`
+	PID           int        `json:"pid,omitempty"`
+	StartedAt     *time.Time `json:"started_at,omitempty"`
+	EndedAt       *time.Time `json:"ended_at,omitempty"`
+	Stdout        string     `json:"stdout,omitempty"`
+	Stderr        string     `json:"stderr,omitempty"`
+	Encoding      string     `json:"encoding,omitempty"`
+	ExitCode      *int       `json:"exit_code,omitempty"`
+	Signal        string     `json:"signal,omitempty"`
+	Error         string     `json:"error,omitempty"`
+	DroppedBytes  int64      `json:"dropped_bytes,omitempty"`
+	DroppedFrames uint64     `json:"dropped_frames,omitempty"`
+	Message       string     `json:"message,omitempty"`
+}
+
+// carry makes f a frame of the output stream called stream, with p.
+func (f *frame) carry(stream string, p []byte, asBase64 bool) {
+	f.Type = stream
+	text := &f.Stdout
+	if stream == frameStderr {
+		text = &f.Stderr
+	}
+	if asBase64 {
+		f.Encoding = encodingBase64
+		*text = base64.StdEncoding.EncodeToString(p)
+		return
+	}
+	*text = string(p)
+}
+
+// startedFrame is the first frame of a command.
+func startedFrame(pid int, at time.Time) *frame {
+	return &frame{Type: frameStarted, Timestamp: at, PID: pid, StartedAt: &at}
+}
+
+// exitFrame is the last frame of a command.
+func exitFrame(status ExitStatus, problem string, at time.Time) *frame {
+	return &frame{
+		Type: frameExit, Timestamp: at, EndedAt: &at, ExitCode: &status.Code, Signal: status.Signal, Error: problem,
+	}
 }
 
 // frameWriter writes the frames of one command. Output that arrives before
@@ -41,6 +82,7 @@ type frameWriter struct {
 	w       http.ResponseWriter
 	conn    *http.ResponseController
 	base64  bool
+	legacy  bool                    // frames are untyped
 	leave   context.CancelCauseFunc // called when the client can't be written to
 	open    chan struct{}           // closed when output may be written, or never will be
 	opened  sync.Once
@@ -53,8 +95,8 @@ type frameWriter struct {
 	done bool  // nothing is written any more
 }
 
-func newFrameWriter(w http.ResponseWriter, conn *http.ResponseController, asBase64 bool, leave context.CancelCauseFunc) *frameWriter {
-	f := &frameWriter{w: w, conn: conn, base64: asBase64, leave: leave, open: make(chan struct{})}
+func newFrameWriter(w http.ResponseWriter, conn *http.ResponseController, leave context.CancelCauseFunc) *frameWriter {
+	f := &frameWriter{w: w, conn: conn, leave: leave, open: make(chan struct{})}
 	f.enc = json.NewEncoder(&f.line)
 	f.enc.SetEscapeHTML(false)
 	return f
@@ -62,7 +104,7 @@ func newFrameWriter(w http.ResponseWriter, conn *http.ResponseController, asBase
 
 // stream returns the writer of the output stream called name.
 func (f *frameWriter) stream(name string) *frameStream {
-	s := &frameStream{frames: f, name: name}
+	s := &frameStream{frames: f, name: name, cut: splitter{raw: f.base64, max: maxFrame}}
 	f.streams = append(f.streams, s)
 	return s
 }
@@ -72,8 +114,7 @@ func (f *frameWriter) release() { f.opened.Do(func() { close(f.open) }) }
 
 // started writes the first frame.
 func (f *frameWriter) started(pid int) {
-	now := time.Now().UTC()
-	_ = f.write(&frame{Type: "started", Timestamp: now, PID: pid, StartedAt: &now}) // the end reports the error
+	_ = f.write(startedFrame(pid, time.Now().UTC())) // the end reports the error
 	f.release()
 }
 
@@ -83,10 +124,7 @@ func (f *frameWriter) end(status ExitStatus, problem string) error {
 	for _, s := range f.streams {
 		s.flush()
 	}
-	now := time.Now().UTC()
-	return f.write(&frame{
-		Type: "exit", Timestamp: now, EndedAt: &now, ExitCode: &status.Code, Signal: status.Signal, Error: problem,
-	})
+	return f.write(exitFrame(status, problem, time.Now().UTC()))
 }
 
 // close ends the answer: nothing is written any more, and nobody waits.
@@ -109,8 +147,15 @@ func (f *frameWriter) write(fr *frame) error {
 	case f.done:
 		return errFramesDone
 	}
+	var line any = fr
+	if f.legacy {
+		if fr.Type == frameStarted {
+			return nil
+		}
+		line = fr.untyped()
+	}
 	f.line.Reset()
-	f.err = f.enc.Encode(fr)
+	f.err = f.enc.Encode(line)
 	if f.err == nil {
 		_, f.err = f.w.Write(f.line.Bytes())
 	}
@@ -127,56 +172,69 @@ func (f *frameWriter) write(fr *frame) error {
 type frameStream struct {
 	frames *frameWriter
 	name   string
-	held   []byte // the begun UTF-8 sequence at the end, when frames are text
+	cut    splitter
 }
 
 // Write implements io.Writer.
 func (s *frameStream) Write(p []byte) (int, error) {
 	<-s.frames.open
-	rest := p
-	if len(s.held) > 0 {
-		rest = slices.Concat(s.held, p)
-		s.held = nil
-	}
-	for len(rest) > 0 {
-		n := min(len(rest), maxFrame)
-		if !s.frames.base64 {
-			whole := n - begunRune(rest[:n])
-			if whole == 0 {
-				s.held = bytes.Clone(rest[:n])
-				break
-			}
-			n = whole
-		}
-		if err := s.send(rest[:n]); err != nil {
-			return 0, err
-		}
-		rest = rest[n:]
+	if err := s.cut.write(p, s.send); err != nil {
+		return 0, err
 	}
 	return len(p), nil
 }
 
 // flush sends what is held back. The stream's writer has ended.
 func (s *frameStream) flush() {
-	if len(s.held) > 0 {
-		_ = s.send(s.held) // the exit frame reports the error
-		s.held = nil
-	}
+	_ = s.cut.flush(s.send) // the exit frame reports the error
 }
 
 func (s *frameStream) send(p []byte) error {
-	fr := frame{Type: s.name, Timestamp: time.Now().UTC()}
-	text := &fr.Stdout
-	if s.name == "stderr" {
-		text = &fr.Stderr
-	}
-	if s.frames.base64 {
-		fr.Encoding = encodingBase64
-		*text = base64.StdEncoding.EncodeToString(p)
-	} else {
-		*text = string(p)
-	}
+	fr := frame{Timestamp: time.Now().UTC()}
+	fr.carry(s.name, p, s.frames.base64)
 	return s.frames.write(&fr)
+}
+
+// splitter cuts an output stream into payloads of at most max bytes, which is
+// at least utf8.UTFMax, and, unless raw, never inside a character.
+type splitter struct {
+	raw  bool
+	max  int
+	held []byte // the begun UTF-8 sequence at the end
+}
+
+// write hands p on in payloads; send must not keep them.
+func (s *splitter) write(p []byte, send func([]byte) error) error {
+	if len(s.held) > 0 {
+		p = slices.Concat(s.held, p)
+		s.held = nil
+	}
+	for len(p) > 0 {
+		n := min(len(p), s.max)
+		if !s.raw {
+			whole := n - begunRune(p[:n])
+			if whole == 0 {
+				s.held = bytes.Clone(p[:n])
+				break
+			}
+			n = whole
+		}
+		if err := send(p[:n]); err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return nil
+}
+
+// flush hands on what is held back.
+func (s *splitter) flush(send func([]byte) error) error {
+	held := s.held
+	s.held = nil
+	if len(held) == 0 {
+		return nil
+	}
+	return send(held)
 }
 
 // begunRune is how many bytes at p's end are a UTF-8 sequence that more bytes

@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"io"
 	"io/fs"
+	"net"
 	"time"
 )
 
@@ -37,6 +39,9 @@ type SecretFile struct {
 	UID, GID uint32
 }
 
+// ErrEnded is what calls on a guest whose processes have ended wrap.
+var ErrEnded = errors.New("the VM has ended")
+
 // Guest is what runs inside one VM: processes and a file tree. The daemon
 // serialises Freeze, Thaw and Stop, and calls nothing but Thaw, Stop and Done
 // on a frozen guest.
@@ -54,16 +59,31 @@ type Guest interface {
 	PutSecret(ctx context.Context, s SecretFile) error
 	RemoveSecret(ctx context.Context, name string) error
 
+	// Terminal runs a command on a pseudo-terminal of its own, which is its
+	// controlling terminal; the Command's streams are not used.
+	Terminal(ctx context.Context, cmd *Command, size TerminalSize) (Terminal, error)
+
+	// Dial connects to an address inside the guest. network is "tcp" or
+	// "unix"; a name is resolved inside the guest.
+	Dial(ctx context.Context, network, address string) (net.Conn, error)
+
+	// Watch reports changes of files until its context ends or it is closed.
+	Watch(ctx context.Context, spec WatchSpec) (Watch, error)
+
+	// Stats measures the guest's use of the machine.
+	Stats(ctx context.Context) (GuestStats, error)
+
 	// Freeze stops every process of the guest where it stands; Thaw lets
 	// them go on.
 	Freeze(ctx context.Context) error
 	Thaw(ctx context.Context) error
 
 	// Stop ends every process and releases the guest's resources and disk.
-	// It returns when nothing is left.
+	// It returns when nothing is left, also for a guest that has ended.
 	Stop(ctx context.Context) error
 
-	// Done is closed when the guest has ended, by Stop or by itself.
+	// Done is closed when the guest's processes have ended, by Stop or by
+	// themselves. What it held may still be being released.
 	Done() <-chan struct{}
 
 	// Uptime is how long the guest has run.
@@ -94,7 +114,8 @@ type Process interface {
 
 	// Wait returns how the process ended, after all that it had written by
 	// then has been copied to the Command's Stdout and Stderr. It is called
-	// once.
+	// once. It doesn't wait for a Read of Stdin that blocks: where Stdin is an
+	// io.Closer, the caller closes it after Wait, and reads then end.
 	Wait() (ExitStatus, error)
 
 	// Signal sends a signal ("TERM", "KILL", …) to the process group. It is
@@ -106,6 +127,71 @@ type Process interface {
 type ExitStatus struct {
 	Code   int    // exit code; 128+n when a signal ended it
 	Signal string // "KILL", "TERM", …; "" when the process exited by itself
+}
+
+// TerminalSize is a terminal's size in characters.
+type TerminalSize struct {
+	Rows, Cols uint16
+}
+
+// Terminal is a running command and the master side of its terminal. Read and
+// Write go to the terminal; Read ends with io.EOF when nobody has it open.
+// Close hangs it up. Wait's status comes once, as Process's does.
+type Terminal interface {
+	io.ReadWriteCloser
+	Resize(size TerminalSize) error
+	Pid() int
+	Signal(name string) error
+	Wait() (ExitStatus, error)
+}
+
+// WatchSpec says what to watch. Names are absolute and clean; a name that
+// doesn't exist is an error that wraps fs.ErrNotExist.
+type WatchSpec struct {
+	Paths     []string
+	Recursive bool // folders below, also those made later
+}
+
+// Watch is a running watch. Next blocks until a change comes, the watch's
+// context ends (its error) or the guest does. Changes that were lost because
+// nobody read them come as one with Op WatchOverflow.
+type Watch interface {
+	Next() (WatchChange, error)
+	Close() error
+}
+
+// WatchOp is a kind of change.
+type WatchOp string
+
+// The kinds of change, as the API names them.
+const (
+	WatchCreate   WatchOp = "create"
+	WatchWrite    WatchOp = "write"
+	WatchRemove   WatchOp = "remove"
+	WatchRename   WatchOp = "rename"
+	WatchChmod    WatchOp = "chmod"
+	WatchOverflow WatchOp = "overflow"
+)
+
+// WatchChange is one change.
+type WatchChange struct {
+	Op   WatchOp
+	Path string // absolute
+	Dir  bool   // the entry is a folder
+	Size int64  // of a regular file, where it could be told
+}
+
+// GuestStats is what a guest uses. Where a figure can't be had it is zero.
+type GuestStats struct {
+	CPUs                          int
+	Uptime                        time.Duration
+	MemoryTotal, MemoryUsed       uint64 // bytes
+	Load1, Load5, Load15          float64
+	DiskTotal, DiskUsed           uint64 // bytes, of the file system that the disk is on
+	DiskReadBytes, DiskWriteBytes float64
+	NetReadBytes, NetWriteBytes   float64
+	OpenConnections, OpenFiles    int64
+	Processes                     int64
 }
 
 // FileTree is a guest's files. Names are absolute, slash-separated and clean;

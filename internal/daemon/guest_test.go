@@ -25,7 +25,8 @@ var errBroken = errors.New("the guest is broken")
 // brokenGuest is a guest, and its own hypervisor, file tree and process, on
 // which what is switched on fails.
 type brokenGuest struct {
-	daemon.FileTree // answers nothing but what is below
+	daemon.Guest    // answers nothing but what is below
+	daemon.FileTree // neither does this
 
 	freeze, stop, secrets atomic.Bool
 	done                  chan struct{}

@@ -48,7 +48,7 @@ func guestPath(name string, uid *uint32) (string, error) {
 func fileError(name string, err error) error {
 	var refused *apiError
 	switch {
-	case err == nil, errors.As(err, &refused):
+	case err == nil, errors.As(err, &refused), errors.Is(err, ErrEnded):
 		return err
 	case errors.Is(err, syscall.ENOTDIR):
 		return refuse(http.StatusBadRequest, "%s: not a directory", name)

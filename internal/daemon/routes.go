@@ -35,27 +35,59 @@ func (d *Daemon) routes() []route {
 		{"POST /hostgroup/{group}/nodes", "wait timeout", d.createNode},
 		{"DELETE /hostgroup/{group}/nodes/{vm}", "", d.deleteNode},
 		{"GET /nodes", "tag tag_prefix", d.listNodes},
+		{"GET /nodes/stats", "", d.listStats},
+		{"GET /node/{vm}/stats", "", d.nodeStats},
+		{"GET /metrics", "", d.serveMetrics},
+		{"GET /vm/{vm}", "", d.describe},
+		{"GET /vm/{vm}/tags", "", d.getTags},
+		{"PATCH /vm/{vm}/tags", "", d.patchTags},
 		{"GET /vm/{vm}/logs", "lines", d.logs},
 		{"GET /vm/{vm}/health", "", d.agent(d.health)},
 		{"POST /vm/{vm}/pause", "", d.pause},
 		{"POST /vm/{vm}/resume", "", d.resume},
+		{"POST /vm/{vm}/suspend", "", d.suspend},
+		{"POST /vm/{vm}/restore", "wait timeout", d.restore},
+		{"POST /vm/{vm}/shutdown", "action", d.shutdown},
+		{"POST /vm/{vm}/relaunch", "", d.relaunch},
+		{"POST /vm/{vm}/commit", "", d.commits},
+		{"GET /vm/commits", "tag cache_key source mode", d.commits},
+		{"DELETE /vm/commits/{id}", "", d.commits},
+		{"POST /vm/commits/{id}/fork", "wait timeout", d.commits},
 		{"POST /vm/{vm}/exec", execParams, d.agent(d.exec)},
+		{"GET /vm/{vm}/exec", "", d.agent(d.listBackground)},
+		{"GET /vm/{vm}/exec/{exec}", "", d.agent(d.backgroundInfo)},
+		{"GET /vm/{vm}/exec/{exec}/logs", "follow from_id", d.agent(d.backgroundLogs)},
+		{"POST /vm/{vm}/exec/{exec}/kill", "", d.agent(d.killBackground)},
+		{"GET /vm/{vm}/exec/{exec}/wait-exit", "timeout", d.agent(d.waitBackground)},
+		{"DELETE /vm/{vm}/exec/{exec}", "", d.agent(d.reapBackground)},
+		{"GET /vm/{vm}/forward", "", d.socket(d.forward)},
+		{"GET /vm/{vm}/shell", "shell uid gid cwd", d.socket(d.shell)},
 		{"GET /vm/{vm}/cp", cpParams, d.agent(d.copyOut)},
 		{"POST /vm/{vm}/cp", cpParams, d.agent(d.copyIn)},
 		{"GET /vm/{vm}/fs/stat", "path", d.agent(d.fsStat)},
 		{"GET /vm/{vm}/fs/readdir", "path", d.agent(d.fsReadDir)},
 		{"POST /vm/{vm}/fs/mkdir", "", d.agent(d.fsMkdir)},
 		{"DELETE /vm/{vm}/fs/remove", "path recursive", d.agent(d.fsRemove)},
+		{"GET /vm/{vm}/fs/watch", watchParams, d.agent(d.watchFiles)},
 		{"GET /secrets", "", d.listSecrets},
 		{"POST /secrets", "", d.createSecret},
 		{"PATCH /secrets/{name}", "", d.patchSecret},
 		{"DELETE /secrets/{name}", "", d.deleteSecret},
+		{"GET /proxy/v1/clients", "", d.listProxyClients},
+		{"POST /proxy/v1/clients", "", d.createProxyClient},
+		{"GET /proxy/v1/clients/{name}", "", d.listProxyRules},
+		{"DELETE /proxy/v1/clients/{name}", "", d.deleteProxyClient},
+		{"GET /proxy/v1/secrets", "", d.listProxySecrets},
+		{"POST /proxy/v1/secrets", "", d.createProxySecret},
+		{"DELETE /proxy/v1/secrets/{name}", "", d.deleteProxySecret},
+		{"POST /proxy/v1/allows", "", d.addProxyRule},
+		{"DELETE /proxy/v1/allows/{client}/{host}", "", d.deleteProxyRules},
 	}
 }
 
 func (d *Daemon) newMux() *http.ServeMux {
 	mux := http.NewServeMux()
-	for _, rt := range d.routes() {
+	for _, rt := range d.served() {
 		params := strings.Fields(rt.params)
 		mux.HandleFunc(rt.pattern, func(w http.ResponseWriter, r *http.Request) {
 			q, err := parseQuery(r.URL.RawQuery, params)
@@ -176,6 +208,10 @@ func (d *Daemon) fail(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	}
 	// A client that isn't there any more can't be told.
+	if strings.HasPrefix(r.URL.Path, "/proxy/") {
+		_ = writeText(w, refused.status, refused.message+"\n")
+		return
+	}
 	_ = writeJSON(w, refused.status, struct {
 		Error string `json:"error"`
 	}{refused.message})

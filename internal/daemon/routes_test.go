@@ -73,7 +73,7 @@ func TestRefusedRequests(t *testing.T) {
 		{"dots in the path", "GET", "/vm/../secrets", "", 404, "no such path"},
 		{"escaped dots as a VM", "GET", "/vm/..%2Fsecrets/health", "", 404, `no VM named "../secrets"`},
 		{"wrong method", "PUT", "/nodes", "", 405, "use GET"},
-		{"wrong method with a path value", "DELETE", "/vm/sbox-1/exec", "", 405, "use POST"},
+		{"wrong method with a path value", "DELETE", "/vm/sbox-1/exec", "", 405, "use GET, HEAD, POST"},
 		{"unknown query parameter", "GET", "/nodes?colour=red", "", 400, `"colour"`},
 		{"unknown query parameter without a value", "GET", "/info?x", "", 400, `"x"`},
 		{"unknown exec parameter", "POST", "/vm/sbox-1/exec?cmd=true&tty=1", "", 400, `"tty"`},

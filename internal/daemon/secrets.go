@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -21,6 +22,7 @@ const (
 	maxSecrets      = 1000
 	maxSecretsBytes = 16 << 20 // all of them together
 	secretMode      = 0o600
+	maxSecretID     = 65535 // of a user or group; guests need not have more
 	pushTimeout     = 10 * time.Second
 )
 
@@ -43,6 +45,13 @@ type secretStore struct {
 
 func newSecretStore() *secretStore {
 	return &secretStore{secrets: make(map[string]secret)}
+}
+
+// count is how many secrets there are.
+func (s *secretStore) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.secrets)
 }
 
 // check refuses names that are not all secrets.
@@ -139,7 +148,7 @@ func (d *Daemon) pushSecrets(ctx context.Context, v *vm) {
 // logPush tells of a secret that a guest could not be told of, unless that is
 // because the guest is ending. It is tried again at the next change.
 func (d *Daemon) logPush(v *vm, name string, err error) {
-	if !isClosed(v.over) {
+	if !isClosed(v.over) && !errors.Is(err, ErrEnded) {
 		d.log.Error("secret could not be brought to a VM", "vm", v.hostname, "secret", name, "err", err)
 	}
 }
@@ -209,11 +218,18 @@ func (b *secretBody) apply(file *SecretFile) error {
 	if mode != 0 {
 		file.Mode = mode
 	}
-	if b.UID != nil {
-		file.UID = *b.UID
-	}
-	if b.GID != nil {
-		file.GID = *b.GID
+	for _, id := range []struct {
+		name string
+		want *uint32
+		into *uint32
+	}{{"uid", b.UID, &file.UID}, {"gid", b.GID, &file.GID}} {
+		switch {
+		case id.want == nil:
+		case *id.want > maxSecretID:
+			return refuse(http.StatusBadRequest, "%s must be a number from 0 to %d, not %d", id.name, maxSecretID, *id.want)
+		default:
+			*id.into = *id.want
+		}
 	}
 	if b.Data == nil {
 		return nil

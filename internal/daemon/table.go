@@ -3,6 +3,7 @@ package daemon
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -22,12 +23,14 @@ const (
 // nameTag is the tag that gives a VM its friendly name.
 const nameTag = "name="
 
-// vmTable holds the daemon's VMs: those that can be found, and those that are
-// booting and only hold their name, address and tags.
+// vmTable holds the daemon's VMs: those that can be found, those that are
+// booting and only hold their name, address and tags, and those whose guest has
+// ended, of which nothing is known any more but that they are to be cleaned up.
 type vmTable struct {
 	mu      sync.Mutex
 	vms     map[string]*vm // by hostname, booting ones too
 	found   map[string]bool
+	ended   map[*vm]bool
 	hosts   map[int]bool   // addresses in use
 	counted map[string]int // by group: the number last given
 	serial  int
@@ -37,6 +40,7 @@ func newVMTable() *vmTable {
 	return &vmTable{
 		vms:     make(map[string]*vm),
 		found:   make(map[string]bool),
+		ended:   make(map[*vm]bool),
 		hosts:   make(map[int]bool),
 		counted: make(map[string]int),
 	}
@@ -47,12 +51,8 @@ func newVMTable() *vmTable {
 func (t *vmTable) reserve(plan vmPlan) (*vm, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if name := friendlyName(plan.tags); name != "" {
-		for _, other := range t.vms {
-			if friendlyName(other.tags) == name {
-				return nil, refuse(http.StatusConflict, "the tag %s%s is taken by VM %q", nameTag, name, other.hostname)
-			}
-		}
+	if err := t.checkName(plan.tags, nil); err != nil {
+		return nil, err
 	}
 	host := firstHost
 	for t.hosts[host] {
@@ -85,20 +85,56 @@ func (t *vmTable) reserve(plan vmPlan) (*vm, error) {
 	return v, nil
 }
 
-// publish lets v be found.
-func (t *vmTable) publish(v *vm) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.found[v.hostname] = true
+// checkName refuses tags whose friendly name a VM other than v has. It is
+// called under the lock.
+func (t *vmTable) checkName(tags []string, v *vm) error {
+	name := friendlyName(tags)
+	if name == "" {
+		return nil
+	}
+	for _, other := range t.vms {
+		if other != v && friendlyName(other.tags) == name {
+			return refuse(http.StatusConflict, "the tag %s%s is taken by VM %q", nameTag, name, other.hostname)
+		}
+	}
+	return nil
 }
 
-// drop forgets v. Its hostname is never used again, its address is free.
-func (t *vmTable) drop(v *vm) {
+// publish lets v be found. It reports false when v has gone already.
+func (t *vmTable) publish(v *vm) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.vms[v.hostname] != v {
-		return
+		return false
 	}
+	t.found[v.hostname] = true
+	return true
+}
+
+// retire makes v, whose guest has ended, one that nobody finds. Its hostname is
+// never used again, its friendly name and its address are free. It is to be
+// dropped when it has been cleaned up.
+func (t *vmTable) retire(v *vm) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.vms[v.hostname] == v {
+		t.remove(v)
+		t.ended[v] = true
+	}
+}
+
+// drop forgets v, and frees what it held.
+func (t *vmTable) drop(v *vm) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.ended, v)
+	if t.vms[v.hostname] == v {
+		t.remove(v)
+	}
+}
+
+// remove takes v from those that hold a name. It is called under the lock.
+func (t *vmTable) remove(v *vm) {
 	var host int
 	if _, err := fmt.Sscanf(strings.TrimPrefix(v.ip, subnet), "%d/24", &host); err == nil {
 		delete(t.hosts, host)
@@ -107,11 +143,20 @@ func (t *vmTable) drop(v *vm) {
 	delete(t.found, v.hostname)
 }
 
-// holds reports whether v is still in the table.
+// holds reports whether v is still in the table, retired or not.
 func (t *vmTable) holds(v *vm) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.vms[v.hostname] == v
+	return t.vms[v.hostname] == v || t.ended[v]
+}
+
+// left returns the VMs that are to be stopped or cleaned up: those that can be
+// found and the retired ones.
+func (t *vmTable) left() []*vm {
+	list := t.list()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.AppendSeq(list, maps.Keys(t.ended))
 }
 
 // find returns the VM called hostname, or a 404.
@@ -134,6 +179,13 @@ func (t *vmTable) list() []*vm {
 	}
 	slices.SortFunc(list, func(a, b *vm) int { return cmp.Compare(a.serial, b.serial) })
 	return list
+}
+
+// lastNumber is the number that a VM of group was last given.
+func (t *vmTable) lastNumber(group string) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.counted[group]
 }
 
 // friendlyName is the x of the tag name=x, "" when there is none.
@@ -159,6 +211,16 @@ type nodeJSON struct {
 	Persistent bool      `json:"persistent"`
 }
 
+// node is v as lists show it.
+func (v *vm) node() nodeJSON {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return nodeJSON{
+		Hostname: v.hostname, HostGroup: v.group, IP: v.ip, RAMBytes: v.ramBytes, CPUs: v.cpus,
+		CreatedAt: v.createdAt, Arch: machineArch(), Tags: append([]string{}, v.tags...), Status: v.status,
+	}
+}
+
 // listNodes serves GET /nodes and GET /hostgroup/{group}/nodes.
 func (d *Daemon) listNodes(w http.ResponseWriter, r *http.Request, q query) error {
 	group := r.PathValue("group")
@@ -173,13 +235,11 @@ func (d *Daemon) listNodes(w http.ResponseWriter, r *http.Request, q query) erro
 	}
 	nodes := make([]nodeJSON, 0)
 	for _, v := range d.vms.list() {
-		if group != "" && v.group != group || !slices.ContainsFunc(v.tags, matches) && len(q) > 0 {
+		node := v.node()
+		if group != "" && node.HostGroup != group || !slices.ContainsFunc(node.Tags, matches) && len(q) > 0 {
 			continue
 		}
-		nodes = append(nodes, nodeJSON{
-			Hostname: v.hostname, HostGroup: v.group, IP: v.ip, RAMBytes: v.ramBytes, CPUs: v.cpus,
-			CreatedAt: v.createdAt, Arch: machineArch(), Tags: append([]string{}, v.tags...), Status: v.state(),
-		})
+		nodes = append(nodes, node)
 	}
 	return writeJSON(w, http.StatusOK, nodes)
 }

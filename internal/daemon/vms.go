@@ -11,9 +11,10 @@ import (
 
 // The states in which a VM can be.
 const (
-	statusRunning = "Running"
-	statusPaused  = "Paused"
-	statusStopped = "Stopped"
+	statusRunning   = "Running"
+	statusPaused    = "Paused"
+	statusSuspended = "Suspended"
+	statusStopped   = "Stopped"
 )
 
 // errGone says that somebody else has removed the VM already.
@@ -28,7 +29,7 @@ type vm struct {
 	cpus      int
 	ramBytes  int64
 	createdAt time.Time
-	tags      []string
+	tags      []string // replaced, never changed, by vmTable.retag, under both locks
 	protected bool
 	grants    []string // the secrets that it gets; nil is all
 
@@ -36,6 +37,7 @@ type vm struct {
 	gate     gate  // shut while the guest is frozen
 	userdata *userdata
 	console  *console
+	execs    backgrounds
 
 	// turn holds one token. Whoever changes the VM's state takes it, so that
 	// the guest's Freeze, Thaw and Stop never overlap.
@@ -63,14 +65,18 @@ func (v *vm) ready() error {
 	switch v.state() {
 	case statusRunning:
 		return nil
-	case statusPaused:
+	case statusPaused, statusSuspended:
 		return v.errPaused()
 	default:
 		return v.errGone()
 	}
 }
 
+// errPaused refuses a call on a frozen VM with what thaws it.
 func (v *vm) errPaused() error {
+	if v.state() == statusSuspended {
+		return refuse(http.StatusConflict, "VM %q is suspended; restore it first", v.hostname)
+	}
 	return refuse(http.StatusConflict, "VM %q is paused; resume it first", v.hostname)
 }
 
@@ -122,7 +128,7 @@ func (d *Daemon) agent(serve func(w http.ResponseWriter, r *http.Request, q quer
 			_ = conn.SetWriteDeadline(time.Now().Add(lastWords))
 		})
 		err = serve(w, r.WithContext(ctx), q, v)
-		if err != nil && errors.Is(context.Cause(ctx), gone) {
+		if err != nil && (errors.Is(context.Cause(ctx), gone) || errors.Is(err, ErrEnded)) {
 			err = gone
 		}
 		release()
@@ -137,8 +143,8 @@ func (d *Daemon) agent(serve func(w http.ResponseWriter, r *http.Request, q quer
 const lastWords = 2 * time.Second
 
 // destroy ends v and what it runs, and forgets it. It returns errGone when
-// somebody else did so first. When the guest can't be stopped, v stays listed
-// as stopped, so that it can be tried again.
+// somebody else did so first. A guest that can't be stopped can be tried again:
+// unless it has ended, v stays listed, as stopped.
 func (d *Daemon) destroy(ctx context.Context, v *vm) error {
 	v.finish()
 	if err := v.lock(ctx); err != nil {
@@ -155,14 +161,17 @@ func (d *Daemon) destroy(ctx context.Context, v *vm) error {
 	return nil
 }
 
-// watch removes v when its guest ends. It returns when the guest has ended.
+// watch takes v away as soon as its guest has ended, and then cleans up. It
+// returns when that is done.
 func (d *Daemon) watch(v *vm) {
 	<-v.guest.Done()
-	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
-	defer cancel()
 	v.mu.Lock()
 	byItself := !v.gone
 	v.mu.Unlock()
+	v.finish()
+	d.vms.retire(v)
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
 	switch err := d.destroy(ctx, v); {
 	case errors.Is(err, errGone):
 	case err != nil:

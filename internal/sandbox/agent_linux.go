@@ -24,6 +24,9 @@ type agent struct {
 
 	files *writers
 
+	freezeMu sync.Mutex
+	stopped  map[int]bool // what stood still by itself before the last freeze
+
 	mu     sync.Mutex // held over fork and over wait, so that a pid means one process
 	procs  map[uint64]int
 	byPid  map[int]uint64
@@ -42,12 +45,8 @@ func runAgent(control *net.UnixConn, kind idmapKind) error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("set parent-death signal: %w", err)
 	}
-	if kind != idmapSingle {
-		// Keeps the guest's root out of /proc/1. With one id it would also
-		// keep this process from mapping its children's ids.
-		if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-			return fmt.Errorf("clear dumpable: %w", err)
-		}
+	if err := setDumpable(false); err != nil {
+		return err
 	}
 	a := &agent{
 		kind:    kind,
@@ -66,6 +65,9 @@ func runAgent(control *net.UnixConn, kind idmapKind) error {
 	if err := a.send(&reply{}); err != nil {
 		return err
 	}
+	if err := muteConsole(); err != nil {
+		return err
+	}
 	slots := make(chan struct{}, maxConcurrentRequests)
 	for {
 		req := &request{}
@@ -79,6 +81,34 @@ func runAgent(control *net.UnixConn, kind idmapKind) error {
 			a.handle(req, files)
 		}()
 	}
+}
+
+// setDumpable says whether the guest's root may look into this process.
+func setDumpable(yes bool) error {
+	var value uintptr
+	if yes {
+		value = 1
+	}
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, value, 0, 0, 0); err != nil {
+		return fmt.Errorf("set dumpable: %w", err)
+	}
+	return nil
+}
+
+// muteConsole lets go of the console, a file of the host's: what the agent
+// prints is of use only while the guest boots.
+func muteConsole() error {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	for fd := 1; fd <= 2; fd++ {
+		if err := unix.Dup3(int(null.Fd()), fd, 0); err != nil {
+			return fmt.Errorf("let go of the console: %w", err)
+		}
+	}
+	return nil
 }
 
 func (a *agent) send(r *reply, files ...*os.File) error {
@@ -113,12 +143,22 @@ func (a *agent) do(req *request, files []*os.File, r *reply) (*os.File, error) {
 	switch req.Op {
 	case "exec":
 		return nil, a.start(req.Exec, files, r)
+	case "terminal":
+		return a.terminal(req.Exec, r)
+	case "dial":
+		return dial(req.Network, req.Name)
+	case "watch":
+		return nil, startWatch(req.Watch, files)
+	case "stats":
+		var err error
+		r.Stats, err = measure()
+		return nil, err
 	case "signal":
 		return nil, a.signal(req.Handle, syscall.Signal(req.Signal))
 	case "freeze":
-		return nil, signalAll(unix.SIGSTOP)
+		return nil, a.freeze()
 	case "thaw":
-		return nil, signalAll(unix.SIGCONT)
+		return nil, a.thaw()
 	case "secret":
 		return nil, putSecret(a.kind, req)
 	case "unsecret":
@@ -127,18 +167,45 @@ func (a *agent) do(req *request, files []*os.File, r *reply) (*os.File, error) {
 	return a.doFile(req, r)
 }
 
-// signalAll signals every process of the guest but the agent.
-func signalAll(s unix.Signal) error {
-	if err := unix.Kill(-1, s); err != nil && !errors.Is(err, unix.ESRCH) {
+// start executes a command with the streams that came with the request.
+func (a *agent) start(e *execRequest, files []*os.File, r *reply) error {
+	if e == nil {
+		return syscall.EINVAL
+	}
+	streams := files
+	if !e.Stdin {
+		null, err := os.Open(os.DevNull)
+		if err != nil {
+			return err
+		}
+		defer null.Close()
+		streams = append([]*os.File{null}, files...)
+	}
+	if len(streams) != 3 {
+		return syscall.EINVAL
+	}
+	p, err := a.plan(e)
+	if err != nil {
 		return err
 	}
-	return nil
+	for _, f := range streams {
+		p.attr.Files = append(p.attr.Files, f.Fd())
+	}
+	return a.fork(p, r)
 }
 
-// start executes a command.
-func (a *agent) start(e *execRequest, files []*os.File, r *reply) error {
-	if e == nil || len(e.Argv) == 0 || len(files) < 2 {
-		return syscall.EINVAL
+// plan is what a command's execution takes, but for its streams.
+type plan struct {
+	path string
+	argv []string
+	attr *syscall.ProcAttr
+	uid  uint32
+}
+
+// plan resolves a command's user, folder, environment and program.
+func (a *agent) plan(e *execRequest) (*plan, error) {
+	if len(e.Argv) == 0 {
+		return nil, syscall.EINVAL
 	}
 	uid := uint32(ubuntuID)
 	if e.UID != nil {
@@ -158,41 +225,34 @@ func (a *agent) start(e *execRequest, files []*os.File, r *reply) error {
 	}
 	if err != nil {
 		if e.Dir != "" {
-			return fmt.Errorf("working folder %s: %w", dir, err)
+			return nil, fmt.Errorf("working folder %s: %w", dir, err)
 		}
 		dir = "/"
 	}
 	path, err := lookPath(e.Argv[0], dir, env)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	stdin := files[0]
-	outputs := files
-	if e.Stdin {
-		outputs = files[1:]
-	} else {
-		stdin, err = os.Open(os.DevNull)
-		if err != nil {
-			return err
-		}
-		defer stdin.Close()
-	}
-	if len(outputs) != 2 {
-		return syscall.EINVAL
-	}
-	attr := &syscall.ProcAttr{
-		Dir:   dir,
-		Env:   env,
-		Files: []uintptr{stdin.Fd(), outputs[0].Fd(), outputs[1].Fd()},
-		Sys:   &syscall.SysProcAttr{Setsid: true},
-	}
+	attr := &syscall.ProcAttr{Dir: dir, Env: env, Sys: &syscall.SysProcAttr{Setsid: true}}
 	a.kind.credential(attr.Sys, uid, gid)
+	return &plan{path: path, argv: e.Argv, attr: attr, uid: uid}, nil
+}
 
+// fork executes a planned command and remembers it.
+func (a *agent) fork(p *plan, r *reply) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	pid, err := syscall.ForkExec(path, e.Argv, attr)
+	if p.attr.Sys.Cloneflags&syscall.CLONE_NEWUSER != 0 {
+		// The child's id map is written through its /proc entry, which belongs
+		// to nobody while this process isn't dumpable.
+		if err := setDumpable(true); err != nil {
+			return err
+		}
+		defer func() { _ = setDumpable(false) }() // it has just worked
+	}
+	pid, err := syscall.ForkExec(p.path, p.argv, p.attr)
 	if err != nil {
-		return fmt.Errorf("execute %s: %w", path, err)
+		return fmt.Errorf("execute %s: %w", p.path, err)
 	}
 	a.lastID++
 	a.procs[a.lastID] = pid

@@ -73,7 +73,7 @@ func describe(dir string, info fs.FileInfo) *daemon.FileInfo {
 }
 
 func readDir(req *request, r *reply) error {
-	f, err := os.Open(req.Name)
+	f, err := openFolder(req.Name)
 	if err != nil {
 		return err
 	}
@@ -97,6 +97,15 @@ func readDir(req *request, r *reply) error {
 		r.Entries = append(r.Entries, *describe(req.Name, info))
 	}
 	return nil
+}
+
+// openFolder opens a folder and nothing else: opening a fifo would block.
+func openFolder(name string) (*os.File, error) {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // openRegular opens a file for reading. Anything but a regular file could
@@ -160,7 +169,7 @@ func (ws *writers) create(req *request, r *reply) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	folder, err := os.Open(path.Dir(name))
+	folder, err := openFolder(path.Dir(name))
 	if err != nil {
 		return nil, err
 	}

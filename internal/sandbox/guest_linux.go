@@ -16,13 +16,11 @@ import (
 	"github.com/slicervm-mcp/slicervm-mcp/internal/daemon"
 )
 
-// errEnded is what calls on a guest get after its end.
-var errEnded = errors.New("the VM has ended")
-
 // guest is the daemon's side of one guest.
 type guest struct {
 	hyp     *Hypervisor
 	dir     string
+	spec    daemon.GuestSpec
 	cmd     *exec.Cmd
 	control *net.UnixConn
 	started time.Time
@@ -36,8 +34,10 @@ type guest struct {
 	exits   map[uint64]*exitEvent // of processes whose start hasn't been answered yet
 	ended   bool
 
-	done chan struct{} // closed when the agent has been waited for and the folder removed
-	gone error         // what the clean-up met; read after done
+	reading bool          // read runs, and finish will
+	done    chan struct{} // closed when the agent has been waited for
+	removed chan struct{} // closed when the folder has been removed too
+	gone    error         // what the removal met; read after removed
 }
 
 // answer is a reply and the file that came with it.
@@ -48,10 +48,15 @@ type answer struct {
 
 var _ daemon.Guest = (*guest)(nil)
 
-func newGuest(h *Hypervisor, dir string, cmd *exec.Cmd, control *net.UnixConn) *guest {
+// callLimit bounds a request to the agent. None takes long: what does travels
+// through descriptors.
+const callLimit = 30 * time.Second
+
+func newGuest(h *Hypervisor, dir string, spec daemon.GuestSpec, cmd *exec.Cmd, control *net.UnixConn) *guest {
 	return &guest{
 		hyp:     h,
 		dir:     dir,
+		spec:    spec,
 		cmd:     cmd,
 		control: control,
 		started: time.Now(),
@@ -59,6 +64,7 @@ func newGuest(h *Hypervisor, dir string, cmd *exec.Cmd, control *net.UnixConn) *
 		procs:   map[uint64]*process{},
 		exits:   map[uint64]*exitEvent{},
 		done:    make(chan struct{}),
+		removed: make(chan struct{}),
 	}
 }
 
@@ -90,6 +96,8 @@ func (g *guest) handshake(ctx context.Context, cfg *bootConfig) error {
 	if !stop() {
 		return ctx.Err()
 	}
+	g.reading = true
+	g.hyp.guests.Add(1)
 	go g.read()
 	return nil
 }
@@ -167,8 +175,19 @@ func (g *guest) finish() {
 		p.exited <- exitEvent{Handle: handle, Code: 128 + int(syscall.SIGKILL), Signal: int(syscall.SIGKILL)}
 	}
 	g.mu.Unlock()
-	g.gone = g.hyp.removeAll(g.dir)
 	close(g.done)
+	g.gone = g.hyp.removeAll(g.dir)
+	close(g.removed)
+	g.hyp.guests.Done()
+}
+
+// discard ends a guest whose boot failed.
+func (g *guest) discard() error {
+	if !g.reading {
+		g.kill()
+		return nil
+	}
+	return g.Stop(context.Background())
 }
 
 // kill ends the agent, and the guest with it. The folder stays.
@@ -185,29 +204,28 @@ func (g *guest) call(ctx context.Context, req *request, files ...*os.File) (answ
 	g.mu.Lock()
 	if g.ended {
 		g.mu.Unlock()
-		return answer{}, errEnded
+		return answer{}, daemon.ErrEnded
 	}
 	g.lastID++
 	req.ID = g.lastID
 	g.waiting[req.ID] = to
 	g.mu.Unlock()
 
-	g.writeMu.Lock()
-	err := writeFrame(g.control, req, files...)
-	g.writeMu.Unlock()
-	if err != nil {
+	if err := g.send(req, files...); err != nil {
 		g.mu.Lock()
 		delete(g.waiting, req.ID)
 		g.mu.Unlock()
 		if errors.Is(err, syscall.E2BIG) {
 			return answer{}, err
 		}
-		return answer{}, fmt.Errorf("%w: %w", errEnded, err)
+		return answer{}, fmt.Errorf("%w: %w", daemon.ErrEnded, err)
 	}
+	limit := time.NewTimer(callLimit)
+	defer limit.Stop()
 	select {
 	case a, ok := <-to:
 		if !ok {
-			return answer{}, errEnded
+			return answer{}, daemon.ErrEnded
 		}
 		if err := a.reply.err(); err != nil {
 			if a.file != nil {
@@ -216,10 +234,28 @@ func (g *guest) call(ctx context.Context, req *request, files ...*os.File) (answ
 			return answer{}, err
 		}
 		return a, nil
+	case <-limit.C:
+		g.forget(req.ID, to)
+		return answer{}, fmt.Errorf("the VM's agent hasn't answered for %s: %w", callLimit, os.ErrDeadlineExceeded)
 	case <-ctx.Done():
 		g.forget(req.ID, to)
 		return answer{}, ctx.Err()
 	}
+}
+
+// send writes a request. An agent that doesn't take it is as good as ended:
+// half a frame may be on the wire.
+func (g *guest) send(req *request, files ...*os.File) error {
+	g.writeMu.Lock()
+	defer g.writeMu.Unlock()
+	err := g.control.SetWriteDeadline(time.Now().Add(callLimit))
+	if err == nil {
+		err = writeFrame(g.control, req, files...)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		_ = g.cmd.Process.Signal(unix.SIGKILL) // the reader sees the end, or has seen it
+	}
+	return err
 }
 
 // forget gives up waiting for an answer, and closes what may have come.
@@ -252,7 +288,7 @@ func (g *guest) Thaw(ctx context.Context) error {
 func (g *guest) Stop(ctx context.Context) error {
 	_ = g.cmd.Process.Signal(unix.SIGKILL) // the reader sees the end, or has seen it, and cleans up
 	select {
-	case <-g.done:
+	case <-g.removed:
 		return g.gone
 	case <-ctx.Done():
 		return ctx.Err()

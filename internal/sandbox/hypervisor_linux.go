@@ -37,7 +37,12 @@ type Hypervisor struct {
 
 	mu    sync.Mutex
 	boots int
+
+	guests sync.WaitGroup // those whose folder isn't removed yet
 }
+
+// closeLimit bounds how long Close waits for guests' folders to be removed.
+const closeLimit = 30 * time.Second
 
 var _ daemon.Hypervisor = (*Hypervisor)(nil)
 
@@ -107,8 +112,20 @@ func (h *Hypervisor) etcDir() string { return filepath.Join(h.run.path, "etc") }
 // RunDir is a folder that only this user may enter and that Close removes.
 func (h *Hypervisor) RunDir() string { return h.run.path }
 
-// Close removes the run folder. Every guest must have been stopped.
+// Close removes the run folder. Every guest must have been stopped, or be
+// stopping: their folders' removal is waited for, for 30 seconds at most. What
+// is left then the next server removes.
 func (h *Hypervisor) Close() error {
+	removed := make(chan struct{})
+	go func() {
+		defer close(removed)
+		h.guests.Wait()
+	}()
+	select {
+	case <-removed:
+	case <-time.After(closeLimit):
+		return errors.New("guests' folders are still being removed; the next start removes what is left")
+	}
 	if h.threads != nil {
 		h.threads.close()
 	}
@@ -149,7 +166,7 @@ func (h *Hypervisor) boot(ctx context.Context, dir string, spec daemon.GuestSpec
 	}
 	defer console.Close()
 
-	const flags = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET
+	const flags = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
 	cmd := h.command()
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.Stdout, cmd.Stderr = console, console
@@ -161,10 +178,10 @@ func (h *Hypervisor) boot(ctx context.Context, dir string, spec daemon.GuestSpec
 		ours.Close()
 		return nil, fmt.Errorf("make namespaces: %w", err)
 	}
-	g := newGuest(h, dir, cmd, ours)
+	g := newGuest(h, dir, spec, cmd, ours)
 	defer func() {
 		if err != nil {
-			g.kill()
+			err = errors.Join(err, g.discard())
 		}
 	}()
 	if err := mapped(); err != nil {
@@ -294,7 +311,7 @@ func explain(err error, kind idmapKind, stateDir string) error {
 		return because("the limit of user namespaces is 0; allow them with: sudo sysctl -w user.max_user_namespaces=15000")
 	case namespaced && sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
 		return because("AppArmor restricts user namespaces; allow them with: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0")
-	case strings.Contains(err.Error(), "mount overlay"):
+	case errors.Is(err, errOverlay):
 		return because(fmt.Sprintf("overlay mounts don't work on the file system of %q; name a folder on ext4, xfs or btrfs with --state-dir", stateDir))
 	case errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES):
 		return because("this system doesn't let the process make namespaces and mounts; in a container, start it with --privileged or on the host itself")

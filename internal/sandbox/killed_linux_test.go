@@ -82,7 +82,7 @@ func TestAKilledServerLeavesNothing(t *testing.T) {
 	if left := alive(guests); len(left) > 0 {
 		t.Errorf("processes %v outlive the killed server", left)
 	}
-	runs, err := filepath.Glob(filepath.Join(state, "run", "*"))
+	runs, err := filepath.Glob(filepath.Join(state, "*"))
 	if err != nil || len(runs) != 1 {
 		t.Fatalf("run folders after the kill: %v, %v, want one", runs, err)
 	}

@@ -18,11 +18,7 @@ type Hypervisor struct{}
 
 // New returns an error: guests of namespaces need Linux.
 func New(Config) (*Hypervisor, error) {
-	hint := "point --url at a Slicer daemon on a Linux machine"
-	if runtime.GOOS == "darwin" {
-		hint = "install Slicer for Mac, whose socket ~/slicer-mac/slicer.sock is found by itself, or point --url at another Slicer daemon"
-	}
-	return nil, errors.New("the embedded sandbox needs Linux namespaces and this is " + runtime.GOOS + "; instead, " + hint)
+	return nil, needsLinux(runtime.GOOS)
 }
 
 // Boot is never reached: New fails.

@@ -211,7 +211,7 @@ func (p *process) Signal(name string) error {
 		return fmt.Errorf("unknown signal %q", name)
 	}
 	_, err := p.g.call(context.Background(), &request{Op: "signal", Handle: p.handle, Signal: int(s)})
-	if errors.Is(err, errEnded) {
+	if errors.Is(err, daemon.ErrEnded) {
 		return nil
 	}
 	return err

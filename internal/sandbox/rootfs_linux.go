@@ -34,7 +34,14 @@ func runSetup(control *net.UnixConn) error {
 	if err := loopbackUp(); err != nil {
 		return fmt.Errorf("bring loopback up: %w", err)
 	}
+	// The server's session keyring is not the guest's.
+	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && !errors.Is(err, unix.ENOSYS) {
+		return fmt.Errorf("leave the session keyring: %w", err)
+	}
 	if err := dropPrivileges(); err != nil {
+		return err
+	}
+	if err := filterCalls(cfg.Idmap.Kind); err != nil {
 		return err
 	}
 	return reexec(stageAgent, string(cfg.Idmap.Kind))
@@ -115,6 +122,9 @@ func buildRoot(cfg *bootConfig) error {
 	return mountDevices(cfg)
 }
 
+// errOverlay is what a failed overlay mount wraps.
+var errOverlay = errors.New("mount overlay")
+
 // mountOverlay shows lower at root/name with the guest's own layer above it.
 func mountOverlay(cfg *bootConfig, name, lower string) error {
 	target := filepath.Join("root", name)
@@ -130,7 +140,7 @@ func mountOverlay(cfg *bootConfig, name, lower string) error {
 		options += ",userxattr"
 	}
 	if err := unix.Mount("overlay", target, "overlay", unix.MS_NODEV, options); err != nil {
-		return fmt.Errorf("mount overlay over /%s: %w", name, err)
+		return fmt.Errorf("%w over /%s: %w", errOverlay, name, err)
 	}
 	return nil
 }
@@ -174,13 +184,12 @@ func mountDevices(cfg *bootConfig) error {
 	if err := mountTmpfs(dev, "mode=755,size=1m", unix.MS_NOSUID|unix.MS_NOEXEC); err != nil {
 		return err
 	}
-	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
-		target := filepath.Join(dev, name)
-		if err := os.WriteFile(target, nil, 0o666); err != nil {
-			return err
-		}
-		if err := unix.Mount("/dev/"+name, target, "", unix.MS_BIND, ""); err != nil {
-			return fmt.Errorf("bind /dev/%s: %w", name, err)
+	for _, d := range []struct {
+		name         string
+		major, minor uint32
+	}{{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}} {
+		if err := makeDevice(cfg, dev, d.name, unix.Mkdev(d.major, d.minor)); err != nil {
+			return fmt.Errorf("make /dev/%s: %w", d.name, err)
 		}
 	}
 	for _, dir := range []string{"pts", "shm", "mqueue"} {
@@ -213,6 +222,23 @@ func mountDevices(cfg *bootConfig) error {
 		}
 	}
 	return nil
+}
+
+// makeDevice makes a device of the guest's own, whose mode and owner its root
+// may change. In a user namespace only the host's can be shown, which belong to
+// nobody there.
+func makeDevice(cfg *bootConfig, dev, name string, number uint64) error {
+	target := filepath.Join(dev, name)
+	if cfg.Idmap.Kind == idmapRoot {
+		if err := unix.Mknod(target, unix.S_IFCHR|0o600, int(number)); err != nil {
+			return err
+		}
+		return os.Chmod(target, 0o666)
+	}
+	if err := os.WriteFile(target, nil, 0o666); err != nil {
+		return err
+	}
+	return unix.Mount("/dev/"+name, target, "", unix.MS_BIND, "")
 }
 
 // enterRoot mounts /proc, makes cfg.Dir/root the root and lets go of the
@@ -255,7 +281,7 @@ func maskProc() error {
 			return fmt.Errorf("make %s read-only: %w", path, err)
 		}
 	}
-	for _, name := range []string{"acpi", "asound", "kcore", "keys", "kmsg", "latency_stats", "scsi", "sched_debug", "timer_list", "timer_stats"} {
+	for _, name := range []string{"acpi", "asound", "kcore", "keys", "kmsg", "kpagecgroup", "kpagecount", "kpageflags", "latency_stats", "pagetypeinfo", "scsi", "sched_debug", "slabinfo", "timer_list", "timer_stats", "vmallocinfo"} {
 		path := "/proc/" + name
 		info, err := os.Lstat(path)
 		if err != nil {

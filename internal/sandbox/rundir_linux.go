@@ -7,16 +7,21 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// runDir is the folder of one server: <state>/run/<random>. A lock held on it
-// says that its server lives; one without is a dead server's and is removed by
-// the next that starts.
+// runPrefix begins the names of run folders, so that nothing else in a state
+// folder is taken for one.
+const runPrefix = "slicervm-mcp-run-"
+
+// runDir is the folder of one server. A lock held on it says that its server
+// lives; one without is a dead server's and is removed by the next that starts.
 type runDir struct {
 	path string
 	lock *os.File
+	made []string // the folders above that this server made, innermost first
 }
 
 // stateDir settles Config.StateDir.
@@ -42,12 +47,12 @@ func stateDir(configured string) (string, error) {
 
 // newRunDir makes this server's folder.
 func newRunDir(stateDir string) (*runDir, error) {
-	parent := filepath.Join(stateDir, "run")
 	for range 10 {
-		if err := os.MkdirAll(parent, 0o700); err != nil {
+		r := &runDir{}
+		if err := r.makeAbove(stateDir); err != nil {
 			return nil, fmt.Errorf("make state folder: %w", err)
 		}
-		path, err := os.MkdirTemp(parent, "")
+		path, err := os.MkdirTemp(stateDir, runPrefix)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // another server has just removed the empty folder
 		}
@@ -58,9 +63,30 @@ func newRunDir(stateDir string) (*runDir, error) {
 		if err != nil {
 			continue // another server took it for a dead one's
 		}
-		return &runDir{path: path, lock: lock}, nil
+		r.path, r.lock = path, lock
+		return r, nil
 	}
-	return nil, fmt.Errorf("make run folder: too many servers start at once under %s", parent)
+	return nil, fmt.Errorf("make run folder: too many servers start at once under %s", stateDir)
+}
+
+// makeAbove makes the state folder and what is missing above it.
+func (r *runDir) makeAbove(dir string) error {
+	var missing []string
+	for ; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(dir); err == nil || dir == filepath.Dir(dir) {
+			break
+		}
+		missing = append(missing, dir)
+	}
+	for i := len(missing) - 1; i >= 0; i-- {
+		err := os.Mkdir(missing[i], 0o700)
+		if err == nil {
+			r.made = append([]string{missing[i]}, r.made...)
+		} else if !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // lockDir takes the lock of a run folder.
@@ -90,6 +116,9 @@ func (r *runDir) sweep(removeAll func(string) error, log *slog.Logger) {
 		return
 	}
 	for _, e := range entries {
+		if !e.IsDir() || !strings.HasPrefix(e.Name(), runPrefix) {
+			continue
+		}
 		path := filepath.Join(parent, e.Name())
 		lock, err := lockDir(path)
 		if err != nil {
@@ -102,15 +131,15 @@ func (r *runDir) sweep(removeAll func(string) error, log *slog.Logger) {
 	}
 }
 
-// remove removes the folder, and the folders above where nothing else is in
-// them.
+// remove removes the folder, and those above that this server made, as far as
+// nothing else is in them.
 func (r *runDir) remove() error {
 	err := os.RemoveAll(r.path)
 	r.lock.Close()
-	parent := filepath.Dir(r.path)
-	// Both fail while another server or a guest's disk is there.
-	if os.Remove(parent) == nil {
-		_ = os.Remove(filepath.Dir(parent))
+	for _, dir := range r.made {
+		if os.Remove(dir) != nil {
+			break // another server's folder is in it
+		}
 	}
 	return err
 }

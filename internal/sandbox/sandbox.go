@@ -11,7 +11,10 @@
 // Namespaces are not a hypervisor: guests share the host's kernel.
 package sandbox
 
-import "log/slog"
+import (
+	"errors"
+	"log/slog"
+)
 
 // Config says how a Hypervisor works.
 type Config struct {
@@ -22,4 +25,13 @@ type Config struct {
 
 	// Log takes what happens to guests; nil discards it.
 	Log *slog.Logger
+}
+
+// needsLinux says on another system what to use instead.
+func needsLinux(goos string) error {
+	hint := "point --url at a Slicer daemon on a Linux machine"
+	if goos == "darwin" {
+		hint = "install Slicer for Mac, whose socket ~/slicer-mac/slicer.sock is found by itself, or point --url at another Slicer daemon"
+	}
+	return errors.New("the embedded sandbox needs Linux namespaces and this is " + goos + "; instead, " + hint)
 }

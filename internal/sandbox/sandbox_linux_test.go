@@ -98,7 +98,6 @@ func TestGuestIsItsOwnMachine(t *testing.T) {
 		{"the first process is the agent", false, "tr '\\0' ' ' </proc/1/cmdline 2>/dev/null | cut -d' ' -f1", "slicer-agent\n"},
 		{"the ordinary user can write at home", false, "echo x >~/f && cat ~/f", "x\n"},
 		{"system folders can be written by root", true, "echo x >/usr/local/bin/f && cat /usr/local/bin/f && rm /usr/local/bin/f", "x\n"},
-		{"loopback is up", false, "cat /sys/class/net/lo/operstate 2>/dev/null; (exec 3<>/dev/tcp/127.0.0.1/1) 2>&1 | grep -c refused; true", "0\n"},
 		{"devices work", false, "echo x >/dev/null; head -c 4 /dev/zero | wc -c; test -c /dev/urandom && echo random", "4\nrandom\n"},
 		{"sysctls are read-only", true, "echo 1 >/proc/sys/vm/swappiness; echo $?", "2\n"},
 		{"nothing of the server's environment is there", false, "env | sort | cut -d= -f1 | grep -vx -e _ -e PWD -e OLDPWD -e SHLVL | tr '\\n' ' '", "HOME LANG LOGNAME PATH SHELL USER "},
@@ -272,34 +271,29 @@ func TestFreezeStopsEveryProcess(t *testing.T) {
 	if err := g.Freeze(t.Context()); err != nil {
 		t.Fatalf("Freeze() = %v", err)
 	}
-	states := make(map[string]int)
-	for range 20 {
-		// The agent answers while the rest stands still.
-		entries, err := g.Files().ReadDir(t.Context(), "/proc", 0)
+	// The agent answers while the rest stands still.
+	entries, err := g.Files().ReadDir(t.Context(), "/proc", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	states := map[string]int{}
+	for _, e := range entries {
+		if e.Name == "1" || strings.Trim(e.Name, "0123456789") != "" {
+			continue
+		}
+		r, _, err := g.Files().Open(t.Context(), "/proc/"+e.Name+"/stat")
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		states = map[string]int{}
-		for _, e := range entries {
-			if e.Name == "1" || strings.Trim(e.Name, "0123456789") != "" {
-				continue
-			}
-			r, _, err := g.Files().Open(t.Context(), "/proc/"+e.Name+"/stat")
-			if err != nil {
-				continue
-			}
-			b, _ := io.ReadAll(r)
-			r.Close()
-			if _, rest, ok := strings.Cut(string(b), ") "); ok {
-				states[rest[:1]]++
-			}
-		}
-		if len(states) == 1 && states["T"] > 0 {
-			break
+		b, _ := io.ReadAll(r)
+		r.Close()
+		if _, rest, ok := strings.Cut(string(b), ") "); ok {
+			states[rest[:1]]++
 		}
 	}
-	if len(states) != 1 || states["T"] == 0 {
-		t.Errorf("process states after Freeze: %v, want only T", states)
+	// A process that waits for its child's exec is in D while the child is in T.
+	if states["R"]+states["S"] != 0 || states["T"] == 0 {
+		t.Errorf("process states after Freeze: %v, want only T, and D above them", states)
 	}
 	if err := g.Thaw(t.Context()); err != nil {
 		t.Fatalf("Thaw() = %v", err)

@@ -40,6 +40,9 @@ type request struct {
 	Limit  int          `json:"limit,omitempty"`
 	Flag   bool         `json:"flag,omitempty"` // recursive, parents, follow
 	Data   []byte       `json:"data,omitempty"`
+
+	Network string            `json:"network,omitempty"` // of a dial, whose address is Name
+	Watch   *daemon.WatchSpec `json:"watch,omitempty"`
 }
 
 // execRequest is a daemon.Command without its streams, which travel as file
@@ -66,11 +69,14 @@ type reply struct {
 	ID      uint64            `json:"id"`
 	Errno   int               `json:"errno,omitempty"`
 	Error   string            `json:"error,omitempty"`
+	Overlay bool              `json:"overlay,omitempty"` // the error wraps errOverlay
 	Handle  uint64            `json:"handle,omitempty"`
 	Pid     int               `json:"pid,omitempty"`
 	Info    *daemon.FileInfo  `json:"info,omitempty"`
 	Entries []daemon.FileInfo `json:"entries,omitempty"`
 	Exit    *exitEvent        `json:"exit,omitempty"`
+
+	Stats *daemon.GuestStats `json:"stats,omitempty"`
 }
 
 // exitEvent tells that a process has ended.
@@ -84,6 +90,8 @@ type exitEvent struct {
 // one, so that callers can test for it.
 func (r *reply) err() error {
 	switch {
+	case r.Overlay:
+		return fmt.Errorf("%w (%s): %w", errOverlay, r.Error, syscall.Errno(r.Errno))
 	case r.Errno != 0 && r.Error != "":
 		return fmt.Errorf("%s: %w", r.Error, syscall.Errno(r.Errno))
 	case r.Errno != 0:
@@ -107,6 +115,7 @@ func (r *reply) failed(err error) {
 // failedWithText fills in a reply's failure, its text included.
 func (r *reply) failedWithText(err error) {
 	r.Error = err.Error()
+	r.Overlay = errors.Is(err, errOverlay)
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
 		r.Errno = int(errno)

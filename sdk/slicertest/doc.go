@@ -16,4 +16,10 @@
 //		client := srv.Client()
 //		// … CreateVM, CpToVM, Exec …
 //	}
+//
+// What can go wrong on the way is planned with Server.Fault: a status, a delay,
+// an answer that stalls or is cut, and frames of an exec that are split,
+// merged, malformed, too long or out of order. A service inside a VM, which a
+// forward dials, is played with Server.Listen or Proc.Listen; a program of a
+// shell session has a Terminal.
 package slicertest

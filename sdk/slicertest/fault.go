@@ -15,16 +15,21 @@ type Fault struct {
 	Delay time.Duration
 
 	// Stall, unless nil, holds the request until it is closed, the client
-	// goes away or the server closes.
-	Stall <-chan struct{}
+	// goes away or the server closes. With StallAfter it is not the request
+	// that is held but the answer, after that many bytes of its body.
+	Stall      <-chan struct{}
+	StallAfter int64
 
 	// Status, unless 0, is the answer's status, with Body as its text; the
 	// daemon doesn't see the request.
 	Status int
 	Body   string
 
-	// Cut breaks the connection after CutAfter bytes of the daemon's answer,
-	// not counting its header.
+	// Frames is what goes wrong with the answer's frames.
+	Frames FrameFault
+
+	// Cut breaks the connection after CutAfter bytes of the answer, not
+	// counting its header.
 	Cut      bool
 	CutAfter int64
 
@@ -103,7 +108,7 @@ func (fs *faults) inject(next http.Handler) http.Handler {
 			case <-r.Context().Done():
 			}
 		}
-		if f.Stall != nil {
+		if f.Stall != nil && f.StallAfter == 0 {
 			select {
 			case <-f.Stall:
 			case <-cleared:
@@ -114,13 +119,31 @@ func (fs *faults) inject(next http.Handler) http.Handler {
 		case f.Status != 0:
 			w.WriteHeader(f.Status)
 			_, _ = io.WriteString(w, f.Body) // the client may be gone
-		case f.Cut:
-			next.ServeHTTP(&cutWriter{ResponseWriter: w, left: f.CutAfter}, r)
-			panic(http.ErrAbortHandler)
 		default:
-			next.ServeHTTP(w, r)
+			f.hit(w, r, next, cleared)
 		}
 	})
+}
+
+// hit lets next answer, and spoils the answer on its way.
+func (f *plannedFault) hit(w http.ResponseWriter, r *http.Request, next http.Handler, cleared <-chan struct{}) {
+	out := w
+	if f.Cut {
+		out = &cutWriter{ResponseWriter: out, left: f.CutAfter}
+	}
+	if f.Stall != nil && f.StallAfter > 0 {
+		out = &stallWriter{ResponseWriter: out, left: f.StallAfter, released: f.Stall, cleared: cleared, gone: r.Context().Done()}
+	}
+	if f.Frames != (FrameFault{}) {
+		m := &frameMangler{ResponseWriter: out, fault: f.Frames}
+		next.ServeHTTP(m, r)
+		m.finish()
+	} else {
+		next.ServeHTTP(out, r)
+	}
+	if f.Cut {
+		panic(http.ErrAbortHandler)
+	}
 }
 
 var errCut = errors.New("the answer was cut by a fault")
@@ -147,3 +170,39 @@ func (c *cutWriter) Write(p []byte) (int, error) {
 
 // Unwrap lets http.ResponseController reach the connection.
 func (c *cutWriter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+// stallWriter stops after the first bytes of an answer, until it is released.
+type stallWriter struct {
+	http.ResponseWriter
+	released, cleared, gone <-chan struct{}
+
+	mu   sync.Mutex
+	left int64 // bytes until the stall
+}
+
+// Write implements http.ResponseWriter.
+func (s *stallWriter) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := min(int64(len(p)), s.left)
+	s.left -= n
+	if n == int64(len(p)) {
+		return s.ResponseWriter.Write(p)
+	}
+	if _, err := s.ResponseWriter.Write(p[:n]); err != nil {
+		return 0, err
+	}
+	// What was written so far must have arrived; a broken connection is told
+	// by the next write.
+	_ = http.NewResponseController(s.ResponseWriter).Flush()
+	select {
+	case <-s.released:
+	case <-s.cleared:
+	case <-s.gone:
+	}
+	rest, err := s.ResponseWriter.Write(p[n:])
+	return int(n) + rest, err
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (s *stallWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }

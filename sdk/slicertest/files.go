@@ -62,6 +62,18 @@ func (f *Files) Remove(name string) error {
 	return pathError("remove", name, f.tree.remove(f.abs(name), true, f.user))
 }
 
+// Chmod changes a file's permissions, which only its owner and root may. It
+// follows symlinks.
+func (f *Files) Chmod(name string, perm fs.FileMode) error {
+	return pathError("chmod", name, f.tree.chmod(f.abs(name), perm, f.user))
+}
+
+// Rename moves a file or folder. A file that is there is replaced, a folder
+// is not.
+func (f *Files) Rename(from, to string) error {
+	return pathError("rename", from, f.tree.rename(f.abs(from), f.abs(to), f.user))
+}
+
 // Stat describes a file. It follows symlinks. The result's Sys is an Owner.
 func (f *Files) Stat(name string) (fs.FileInfo, error) {
 	info, err := f.tree.stat(f.abs(name), true)

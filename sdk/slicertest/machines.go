@@ -90,6 +90,7 @@ type guest struct {
 	machines *machines
 	hostname string
 	tree     *memTree
+	net      guestNet
 	born     time.Time
 
 	mu     sync.Mutex
@@ -97,6 +98,7 @@ type guest struct {
 	ended  bool
 	pid    int // the last one given
 	procs  map[*process]bool
+	stats  *Stats // nil is its own
 	done   chan struct{}
 }
 
@@ -150,13 +152,24 @@ func (g *guest) Start(_ context.Context, cmd *daemon.Command) (daemon.Process, e
 	if err != nil {
 		return nil, err
 	}
+	proc, err := g.launch(p, program, cmd.Stdin, nil)
+	if err != nil {
+		return nil, err
+	}
+	return proc, nil
+}
+
+// launch starts a program. A signal closes its input and calls hangup, unless
+// that is nil.
+func (g *guest) launch(p *Proc, program Program, stdin io.Reader, hangup func()) (*process, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ended {
-		return nil, errors.New("the guest has ended")
+		return nil, fmt.Errorf("start: %w", daemon.ErrEnded)
 	}
 	g.pid++
-	proc := newProcess(g, firstPid+g.pid, cmd.Stdin)
+	proc := newProcess(g, firstPid+g.pid, stdin)
+	proc.hangup = hangup
 	g.procs[proc] = true
 	proc.run(p, program)
 	return proc, nil
@@ -244,6 +257,7 @@ func (g *guest) Stop(ctx context.Context) error {
 		procs = append(procs, p)
 	}
 	g.mu.Unlock()
+	g.net.close()
 	for _, p := range procs {
 		p.kill("KILL")
 	}

@@ -29,9 +29,10 @@ type memTree struct {
 
 	limit int64 // bytes that it may hold
 
-	mu   sync.Mutex
-	root *node
-	used int64 // bytes of files, and of those being written
+	mu      sync.Mutex
+	root    *node
+	used    int64 // bytes of files, and of those being written
+	watches map[*memWatch]bool
 }
 
 // node is a file, folder or symlink. A file's data is replaced, never changed.
@@ -59,17 +60,19 @@ func (t *memTree) enter(what string) {
 }
 
 // place is where a name leads: the folder that it is in, what it is called
-// there, and what stands there, nil when nothing does.
+// there, what stands there, nil when nothing does, and its name without
+// symlinks on the way.
 type place struct {
 	dir  *node
 	base string
 	node *node
+	real string
 }
 
 // find resolves name, with the symlinks in it, and with the last one if
 // follow is set. Only the last part may be missing.
 func (t *memTree) find(name string, follow bool) (place, error) {
-	above := []*node{t.root}
+	above, names := []*node{t.root}, []string{"/"}
 	at := place{dir: t.root, base: "/", node: t.root}
 	parts := split(name)
 	for links := 0; len(parts) > 0; {
@@ -82,7 +85,7 @@ func (t *memTree) find(name string, follow bool) (place, error) {
 			return place{}, syscall.ENOTDIR
 		}
 		if part == ".." {
-			above = above[:max(1, len(above)-1)]
+			above, names = above[:max(1, len(above)-1)], names[:max(1, len(names)-1)]
 			at = place{dir: above[max(0, len(above)-2)], base: "..", node: above[len(above)-1]}
 			continue
 		}
@@ -94,14 +97,18 @@ func (t *memTree) find(name string, follow bool) (place, error) {
 			}
 			parts = append(split(at.node.target), parts...)
 			if path.IsAbs(at.node.target) {
-				above = above[:1]
+				above, names = above[:1], names[:1]
 			}
 			at = place{dir: dir, base: ".", node: above[len(above)-1]}
 			continue
 		}
 		if at.node != nil && at.node.mode.IsDir() {
-			above = append(above, at.node)
+			above, names = append(above, at.node), append(names, path.Join(names[len(names)-1], part))
 		}
+	}
+	at.real = names[len(names)-1]
+	if at.node == nil || !at.node.mode.IsDir() {
+		at.real = path.Join(at.real, at.base)
 	}
 	return at, nil
 }
@@ -240,82 +247,6 @@ func (t *memTree) read(name string, user *owner) ([]byte, error) {
 	return bytes.Clone(at.node.data), nil
 }
 
-// Create implements daemon.FileTree.
-func (t *memTree) Create(_ context.Context, name string, attr daemon.FileAttr) (daemon.FileWriter, error) {
-	t.enter("Create")
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if _, err := t.spot(name); err != nil {
-		return nil, err
-	}
-	return &memWriter{tree: t, name: name, attr: attr}, nil
-}
-
-// spot is where a file called name would be put.
-func (t *memTree) spot(name string) (place, error) {
-	at, err := t.find(name, false)
-	if err == nil && at.node != nil && at.node.mode.IsDir() {
-		err = syscall.EISDIR
-	}
-	return at, err
-}
-
-// memWriter is a file being written.
-type memWriter struct {
-	tree  *memTree
-	name  string
-	attr  daemon.FileAttr
-	buf   bytes.Buffer
-	ended bool
-}
-
-// Write implements daemon.FileWriter.
-func (w *memWriter) Write(p []byte) (int, error) {
-	w.tree.enter("Write")
-	w.tree.mu.Lock()
-	defer w.tree.mu.Unlock()
-	if w.ended {
-		return 0, fs.ErrClosed
-	}
-	if w.tree.used+int64(len(p)) > w.tree.limit {
-		return 0, syscall.ENOSPC
-	}
-	w.tree.used += int64(len(p))
-	return w.buf.Write(p)
-}
-
-// Commit implements daemon.FileWriter.
-func (w *memWriter) Commit() error {
-	w.tree.enter("Commit")
-	w.tree.mu.Lock()
-	defer w.tree.mu.Unlock()
-	if w.ended {
-		return fs.ErrClosed
-	}
-	at, err := w.tree.spot(w.name)
-	if err != nil {
-		return err
-	}
-	w.ended = true
-	if at.node != nil {
-		w.tree.used -= int64(len(at.node.data))
-	}
-	n := newNode(0, 0o644, w.attr)
-	n.data = w.buf.Bytes()
-	at.dir.children[at.base] = n
-	return nil
-}
-
-// Abort implements daemon.FileWriter.
-func (w *memWriter) Abort() {
-	w.tree.mu.Lock()
-	defer w.tree.mu.Unlock()
-	if !w.ended {
-		w.ended = true
-		w.tree.used -= int64(w.buf.Len())
-	}
-}
-
 // put writes a whole file, which takes the place of what stood there.
 func (t *memTree) put(name string, data []byte, attr daemon.FileAttr) error {
 	t.mu.Lock()
@@ -362,7 +293,7 @@ func (t *memTree) place(at place, data []byte, n *node) error {
 	}
 	t.used = used
 	n.data = bytes.Clone(data)
-	at.dir.children[at.base] = n
+	t.set(at, n)
 	return nil
 }
 
@@ -402,7 +333,7 @@ func (t *memTree) mkdirOne(name string, attr daemon.FileAttr, existing bool, use
 	case !at.dir.allows(user, 2):
 		return fs.ErrPermission
 	}
-	at.dir.children[at.base] = newNode(fs.ModeDir, 0o755, attr)
+	t.set(at, newNode(fs.ModeDir, 0o755, attr))
 	return nil
 }
 
@@ -420,7 +351,7 @@ func (t *memTree) symlink(target, name string, attr daemon.FileAttr, user *owner
 	}
 	n := newNode(fs.ModeSymlink, 0o777, attr)
 	n.target = target
-	at.dir.children[at.base] = n
+	t.set(at, n)
 	return nil
 }
 
@@ -446,6 +377,7 @@ func (t *memTree) remove(name string, recursive bool, user *owner) error {
 	}
 	t.used -= at.node.bytes()
 	delete(at.dir.children, at.base)
+	t.tellRemoved(at.real, at.node)
 	return nil
 }
 

@@ -36,6 +36,9 @@ type Proc struct {
 	Stdin          io.Reader // empty when the process has no input
 	Stdout, Stderr io.Writer // writing fails once a signal has ended the process
 
+	// Terminal is what the program runs on in a shell session, nil elsewhere.
+	Terminal *Terminal
+
 	guest *guest
 }
 
@@ -147,6 +150,7 @@ type process struct {
 	pid    int
 	name   string
 	stdin  io.Reader
+	hangup func()        // called by a signal; may be nil
 	done   chan struct{} // closed when the program has returned
 	status daemon.ExitStatus
 
@@ -215,6 +219,9 @@ func (p *process) kill(s Signal) {
 	p.cancel(s)
 	if c, ok := p.stdin.(io.Closer); ok {
 		_ = c.Close() // only its effect on readers counts
+	}
+	if p.hangup != nil {
+		p.hangup()
 	}
 }
 

@@ -1,6 +1,7 @@
 package slicertest
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -78,7 +79,7 @@ func sleep(ctx context.Context, p *Proc) int {
 }
 
 // shell runs the string after -c or -lc, the file that its first argument
-// names, or its input.
+// names, or its input: line by line on a terminal, until one is exit.
 func shell(ctx context.Context, p *Proc) int {
 	run := p.guest.machines.opts.Shell
 	if run == nil {
@@ -87,6 +88,8 @@ func shell(ctx context.Context, p *Proc) int {
 		}
 	}
 	switch {
+	case p.Terminal != nil && (len(p.Args) == 1 || len(p.Args) == 2 && p.Args[1] == "-l"):
+		return session(ctx, p, run)
 	case len(p.Args) >= 3 && (p.Args[1] == "-c" || p.Args[1] == "-lc"):
 		return run(ctx, p, p.Args[2])
 	case len(p.Args) >= 2 && !strings.HasPrefix(p.Args[1], "-"):
@@ -103,6 +106,28 @@ func shell(ctx context.Context, p *Proc) int {
 		return run(ctx, p, string(script))
 	}
 	return fault(p, fmt.Errorf("option %q is unknown", p.Args[1]))
+}
+
+// session runs what is typed, line by line. A line is exit, perhaps with a
+// code, or a script. There is no prompt.
+func session(ctx context.Context, p *Proc, run func(ctx context.Context, p *Proc, script string) int) int {
+	code := 0
+	for lines := bufio.NewScanner(p.Stdin); ctx.Err() == nil && lines.Scan(); {
+		words := strings.Fields(lines.Text())
+		switch {
+		case len(words) == 0:
+		case words[0] == "exit":
+			if len(words) > 1 {
+				if n, err := strconv.Atoi(words[1]); err == nil {
+					code = n
+				}
+			}
+			return code
+		default:
+			code = run(ctx, p, lines.Text())
+		}
+	}
+	return code
 }
 
 func withoutShebang(script string) string {

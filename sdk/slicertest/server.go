@@ -59,6 +59,11 @@ type Options struct {
 	// DiskBytes is how much a VM's files may hold. 0 is 256 MiB.
 	DiskBytes int64
 
+	// LegacyFrames makes the VMs' agents answer as older ones do: exec frames
+	// are untyped, and there is no background exec, no stdio parameter and no
+	// fs route.
+	LegacyFrames bool
+
 	// Log takes the daemon's log. nil discards it.
 	Log *slog.Logger
 }
@@ -100,6 +105,8 @@ func NewServer(tb testing.TB, opts ...Options) *Server {
 		Token:      o.Token,
 		Log:        o.Log,
 		Version:    "slicertest",
+
+		LegacyFrames: o.LegacyFrames,
 	})
 	if err != nil {
 		tb.Fatalf("slicertest: start the daemon: %v", err)
