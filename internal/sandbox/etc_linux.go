@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -34,9 +35,16 @@ const (
 
 // copyEtc copies the shown part of the host's /etc to dir: what every user of
 // the host may read, and no other.
-func copyEtc(source, dir string) error {
+func copyEtc(ctx context.Context, source, dir string) error {
 	budget := int64(maxEtcBytes)
+	shownParts := make([][]string, len(etcShown))
+	for i, pattern := range etcShown {
+		shownParts[i] = strings.Split(pattern, "/")
+	}
 	return filepath.WalkDir(source, func(name string, entry fs.DirEntry, err error) error {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		rel, rerr := filepath.Rel(source, name)
 		if rerr != nil {
 			return rerr
@@ -50,7 +58,7 @@ func copyEtc(source, dir string) error {
 		if rel == "." {
 			return os.MkdirAll(dir, 0o755)
 		}
-		shown, below := etcMatch(rel)
+		shown, below := etcMatch(shownParts, rel)
 		if !shown && !below {
 			if entry.IsDir() {
 				return fs.SkipDir
@@ -86,25 +94,29 @@ func copyEtc(source, dir string) error {
 }
 
 // etcMatch says whether rel is shown, or is a folder above something shown.
-func etcMatch(rel string) (shown, below bool) {
-	for _, pattern := range etcHidden {
-		if ok, _ := path.Match(pattern, strings.ToLower(path.Base(rel))); ok {
+func etcMatch(patterns [][]string, rel string) (shown, below bool) {
+	for _, hidden := range etcHidden {
+		if ok, _ := path.Match(hidden, strings.ToLower(path.Base(rel))); ok {
 			return false, false
 		}
 	}
-	for _, pattern := range etcShown {
-		depth := strings.Count(pattern, "/") + 1
-		parts := strings.Split(rel, "/")
-		if len(parts) >= depth {
-			if ok, _ := path.Match(pattern, path.Join(parts[:depth]...)); ok {
-				return true, false
+	parts := strings.Split(rel, "/")
+	for _, pattern := range patterns {
+		depth := min(len(pattern), len(parts))
+		matched := true
+		for i := range depth {
+			if ok, _ := path.Match(pattern[i], parts[i]); !ok {
+				matched = false
+				break
 			}
+		}
+		if !matched {
 			continue
 		}
-		above := path.Join(strings.Split(pattern, "/")[:len(parts)]...)
-		if ok, _ := path.Match(above, rel); ok {
-			below = true
+		if depth == len(pattern) {
+			return true, false
 		}
+		below = true
 	}
 	return false, below
 }

@@ -40,7 +40,7 @@ func TestCopyEtcShowsOnlyWhatProgramsNeed(t *testing.T) {
 		t.Fatal(err)
 	}
 	target := filepath.Join(t.TempDir(), "etc")
-	if err := copyEtc(source, target); err != nil {
+	if err := copyEtc(t.Context(), source, target); err != nil {
 		t.Fatal(err)
 	}
 	var got []string

@@ -39,6 +39,10 @@ type Hypervisor struct {
 	boots int
 
 	guests sync.WaitGroup // those whose folder isn't removed yet
+
+	etc        chan struct{} // closed when /etc has been copied
+	etcErr     error         // what the copy met; read after etc
+	stopCopies context.CancelFunc
 }
 
 // closeLimit bounds how long Close waits for guests' folders to be removed.
@@ -68,15 +72,26 @@ func New(cfg Config) (*Hypervisor, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), bootLimit)
 	defer cancel()
-	guest, err := h.Boot(ctx, daemon.GuestSpec{Hostname: "probe"})
-	if err == nil {
-		err = guest.Stop(ctx)
-	}
+	err = h.probe(ctx)
 	if err != nil {
 		h.Close()
 		return nil, explain(err, h.idmap.Kind, stateDir)
 	}
 	return h, nil
+}
+
+// probe boots a guest, with an empty /etc: the copy may take longer than all
+// the rest, and the first real guest waits for it.
+func (h *Hypervisor) probe(ctx context.Context) error {
+	empty := filepath.Join(h.run.path, "empty")
+	if err := os.Mkdir(empty, 0o700); err != nil {
+		return err
+	}
+	guest, err := h.bootIn(ctx, daemon.GuestSpec{Hostname: "probe"}, empty)
+	if err != nil {
+		return err
+	}
+	return guest.Stop(ctx)
 }
 
 func (h *Hypervisor) prepare() error {
@@ -101,9 +116,12 @@ func (h *Hypervisor) prepare() error {
 		}
 	}
 	h.run.sweep(h.removeAll, h.log)
-	if err := copyEtc("/etc", h.etcDir()); err != nil {
-		return fmt.Errorf("copy /etc: %w", err)
-	}
+	ctx, cancel := context.WithCancel(context.Background())
+	h.etc, h.stopCopies = make(chan struct{}), cancel
+	go func() {
+		defer close(h.etc)
+		h.etcErr = copyEtc(ctx, "/etc", h.etcDir())
+	}()
 	return nil
 }
 
@@ -126,6 +144,10 @@ func (h *Hypervisor) Close() error {
 	case <-time.After(closeLimit):
 		return errors.New("guests' folders are still being removed; the next start removes what is left")
 	}
+	if h.stopCopies != nil {
+		h.stopCopies()
+		<-h.etc
+	}
 	if h.threads != nil {
 		h.threads.close()
 	}
@@ -139,6 +161,19 @@ func (h *Hypervisor) Close() error {
 func (h *Hypervisor) Boot(ctx context.Context, spec daemon.GuestSpec) (daemon.Guest, error) {
 	ctx, cancel := context.WithTimeout(ctx, bootLimit)
 	defer cancel()
+	select {
+	case <-h.etc:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if h.etcErr != nil {
+		return nil, fmt.Errorf("copy /etc: %w", h.etcErr)
+	}
+	return h.bootIn(ctx, spec, h.etcDir())
+}
+
+// bootIn boots a guest with etcDir below its own /etc.
+func (h *Hypervisor) bootIn(ctx context.Context, spec daemon.GuestSpec, etcDir string) (daemon.Guest, error) {
 	h.mu.Lock()
 	h.boots++
 	dir := filepath.Join(h.run.path, fmt.Sprintf("guest-%d", h.boots))
@@ -146,14 +181,14 @@ func (h *Hypervisor) Boot(ctx context.Context, spec daemon.GuestSpec) (daemon.Gu
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
-	g, err := h.boot(ctx, dir, spec)
+	g, err := h.boot(ctx, dir, etcDir, spec)
 	if err != nil {
 		return nil, errors.Join(err, h.removeAll(dir))
 	}
 	return g, nil
 }
 
-func (h *Hypervisor) boot(ctx context.Context, dir string, spec daemon.GuestSpec) (_ *guest, err error) {
+func (h *Hypervisor) boot(ctx context.Context, dir, etcDir string, spec daemon.GuestSpec) (_ *guest, err error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, err
@@ -189,7 +224,7 @@ func (h *Hypervisor) boot(ctx context.Context, dir string, spec daemon.GuestSpec
 	}
 	cfg := &bootConfig{
 		Dir:      dir,
-		EtcDir:   h.etcDir(),
+		EtcDir:   etcDir,
 		Hostname: spec.Hostname,
 		Idmap:    h.idmap,
 		HostDirs: h.hostDirs,
