@@ -7,7 +7,7 @@ LDFLAGS := -s -w
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo check fmt-check vet lint generate generated cross fuzz bench clean
+.PHONY: help build test demo check fmt-check vet lint generate generated cross fuzz bench cover clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,11 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 
 bench: ## run the benchmarks
 	go test -run '^$$' -bench . -benchmem -p 1 ./...
+
+cover: ## fail when the tests of sdk/ cover less than 90 % of it
+	@go test -count=1 -coverprofile=cover.out ./sdk >/dev/null && \
+		go tool cover -func=cover.out | awk '/^total:/ { print "sdk/ is covered to " $$3; exit $$3 + 0 < 90 }'; \
+		status=$$?; rm -f cover.out; exit $$status
 
 clean: ## remove what the targets make
 	rm -rf slicervm-mcp dist examples/demo/build examples/demo/out

@@ -44,9 +44,10 @@ type SlicerClient struct {
 // of its own and gets it in a copy. Redirects are refused unless httpClient has
 // a CheckRedirect.
 //
-// The calls that describe the daemon, its host groups, VMs and secrets and a
-// VM's health give up after a minute. No other call is bounded by anything but
-// its context.
+// The calls that only read what the daemon knows of itself, its host groups, VMs,
+// commits, secrets and egress proxy give up after a minute, and so do those for a
+// VM's health, stats and logs. No other call is bounded by anything but its
+// context; a watch of files ends when nothing has come for a minute.
 //
 // Nothing is sent or opened until the first call. A baseURL that can't be used
 // is reported by every call.

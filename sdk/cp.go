@@ -167,7 +167,7 @@ func (c *SlicerClient) uploadTar(ctx context.Context, vmName string, fsys fs.FS,
 // upload sends a body to vmPath.
 func (c *SlicerClient) upload(ctx context.Context, vmName, vmPath string, query url.Values, body io.Reader, length int64, contentType string) error {
 	if vmPath == "" {
-		return errors.New("a path in the VM is required")
+		return errNoVMPath
 	}
 	query.Set("path", vmPath)
 	return c.call(ctx, apiRequest{
@@ -243,7 +243,7 @@ func (c *SlicerClient) CpFromVM(ctx context.Context, vmName, vmPath, localPath s
 // download opens the stream of a copy out of a VM.
 func (c *SlicerClient) download(ctx context.Context, vmName, vmPath, mode, accept string) (*http.Response, error) {
 	if vmPath == "" {
-		return nil, errors.New("a path in the VM is required")
+		return nil, errNoVMPath
 	}
 	resp, err := c.send(ctx, apiRequest{
 		method: http.MethodGet, path: []string{"vm", vmName, "cp"},

@@ -10,7 +10,9 @@
 //
 // A refusal by the daemon is an [*APIError]; [IsAPIStatus] asks for a status. A
 // call whose context ended returns an error that wraps the context's. No
-// error's text holds the token, a secret or an environment value.
+// error's text holds the token, a secret or an environment value. Where a file of
+// a VM is missing, is there already or may not be used, errors.Is finds
+// [io/fs.ErrNotExist], [io/fs.ErrExist] or [io/fs.ErrPermission].
 //
 // # Users
 //

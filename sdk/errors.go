@@ -40,8 +40,9 @@ func IsAPIStatus(err error, status int) bool {
 }
 
 // fileError adds to a refusal of a file call what errors.Is asks for:
-// fs.ErrNotExist when the path is missing, ErrIsDirectory when it is a
-// directory where a file was wanted. Other errors are returned as they are.
+// fs.ErrNotExist when the path is missing, fs.ErrExist when it is there already,
+// fs.ErrPermission when it may not be used, ErrIsDirectory when it is a directory
+// where a file was wanted. Other errors are returned as they are.
 //
 // A 404 may also mean that the VM is missing, or that the daemon has no such
 // route, and nothing but the message tells them apart: see isAboutPath. For a
@@ -57,6 +58,14 @@ func fileError(err error, vmName, vmPath string) error {
 	case http.StatusBadRequest:
 		if strings.Contains(message, "must specify a file") || strings.Contains(message, "is a directory") {
 			return fmt.Errorf("%w: %w", ErrIsDirectory, err)
+		}
+	case http.StatusForbidden:
+		if strings.Contains(message, "permission denied") {
+			return fmt.Errorf("%w: %w", fs.ErrPermission, err)
+		}
+	case http.StatusConflict: // also that of a paused VM
+		if strings.Contains(message, "file exists") || strings.Contains(message, "already exists") {
+			return fmt.Errorf("%w: %w", fs.ErrExist, err)
 		}
 	case http.StatusNotFound:
 		if isAboutPath(message, strings.ToLower(vmName), strings.ToLower(vmPath)) {

@@ -7,6 +7,10 @@ import (
 	"strings"
 )
 
+// ErrBadPattern is what errors.Is finds in the error of a call that was given an
+// exclude pattern which is malformed, negated, or leads out of the tree.
+var ErrBadPattern = errors.New("bad exclude pattern")
+
 // excluder decides which names of a copied tree are left out. Its patterns are
 // those of a .gitignore file without negation:
 //
@@ -33,7 +37,7 @@ func newExcluder(patterns []string) (*excluder, error) {
 	for _, text := range patterns {
 		pattern, err := parseExclude(text)
 		if err != nil {
-			return nil, fmt.Errorf("exclude pattern %q: %w", text, err)
+			return nil, fmt.Errorf("%w %q: %w", ErrBadPattern, text, err)
 		}
 		if len(pattern.segments) > 0 {
 			x.patterns = append(x.patterns, pattern)

@@ -3,6 +3,7 @@ package slicer
 import (
 	"context"
 	"io"
+	"iter"
 	"os"
 	"time"
 )
@@ -65,11 +66,31 @@ type SlicerExecWriteResult struct {
 
 	// Type is what the piece is: "stdout", "stderr", "exit" for how the
 	// command ended, "" from an older agent that doesn't say, and "error"
-	// when the stream broke and nobody knows how the command ended.
+	// when the stream broke and nobody knows how the command ended. In the log
+	// of a background command it is also "started", or "gap" where pieces
+	// are missing.
 	Type string `json:"type,omitempty"`
 
 	// Signal is the signal that ended the command, such as "KILL", or "".
 	Signal string `json:"signal,omitempty"`
+
+	// NotStarted is set on the last piece of a command that never ran; Error
+	// then says why. It is not on the wire: it follows from what came before.
+	NotStarted bool `json:"-"`
+
+	// PID is the command's process id in the VM, in a piece of the Type
+	// "started"; else 0.
+	PID int `json:"pid,omitempty"`
+
+	// ID numbers the pieces of a background command's log, rising from one to
+	// the next. It is 0 in every other stream.
+	ID uint64 `json:"id,omitempty"`
+
+	// DroppedBytes and DroppedFrames are how much is missing where Type is
+	// "gap", and Message says why.
+	DroppedBytes  int64  `json:"dropped_bytes,omitempty"`
+	DroppedFrames int    `json:"dropped_frames,omitempty"`
+	Message       string `json:"message,omitempty"`
 }
 
 // Exec runs a command in a VM and streams what it writes (POST /vm/{vm}/exec).
@@ -109,24 +130,36 @@ func (c *SlicerClient) ExecWithReader(ctx context.Context, nodeName string, exec
 	go func() {
 		defer close(results)
 		defer stream.close()
-		for frame, err := range stream.frames() {
-			if err != nil {
-				sendLast(ctx, results, SlicerExecWriteResult{
-					Timestamp: time.Now(), ExitCode: -1, Error: err.Error(), Type: "error",
-				})
-				return
+		sendFrames(ctx, results, func(yield func(*execFrame, error) bool) {
+			for frame, err := range stream.frames() {
+				if err == nil && frame.kind == frameStarted {
+					continue
+				}
+				if !yield(frame, err) {
+					return
+				}
 			}
-			if frame.kind == frameStarted {
-				continue
-			}
-			select {
-			case results <- frame.result():
-			case <-ctx.Done():
-				return
-			}
-		}
+		})
 	}()
 	return results, nil
+}
+
+// sendFrames sends frames to a receiver until ctx ends. An error comes as the
+// last result.
+func sendFrames(ctx context.Context, results chan<- SlicerExecWriteResult, frames iter.Seq2[*execFrame, error]) {
+	for frame, err := range frames {
+		if err != nil {
+			sendLast(ctx, results, SlicerExecWriteResult{
+				Timestamp: time.Now(), ExitCode: -1, Error: err.Error(), Type: "error",
+			})
+			return
+		}
+		select {
+		case results <- frame.result():
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // sendLast sends the result that says why a stream ended too early. Once ctx has

@@ -85,7 +85,7 @@ func TestExecFrames(t *testing.T) {
 			[]result{{Stdout: "a"}, {ExitCode: 42, Error: "exit status 42"}},
 		},
 		{"untyped exit code without a text", stream(`{"exit_code":3}`), []result{{ExitCode: 3, Error: "exit status 3"}}},
-		{"untyped error without a code", stream(`{"error":"no such program"}`), []result{{ExitCode: -1, Error: "no such program"}}},
+		{"untyped error without a code", stream(`{"error":"no such program"}`), []result{{ExitCode: -1, Error: "no such program", NotStarted: true}}},
 		{
 			"typed frames",
 			stream(`{"type":"started","pid":7,"started_at":"2026-03-01T12:00:00Z"}`+"\n", `{"type":"stdout","stdout":"a"}`+"\n",
@@ -102,7 +102,7 @@ func TestExecFrames(t *testing.T) {
 		},
 		{
 			"typed, could not be started", stream(`{"type":"exit","exit_code":127,"error":"not found"}` + "\n"),
-			[]result{{ExitCode: 127, Error: "not found", Type: "exit"}},
+			[]result{{ExitCode: 127, Error: "not found", Type: "exit", NotStarted: true}},
 		},
 		{
 			"typed, an error frame ends it", stream(`{"type":"started"}`+"\n", `{"error":"fork failed"}`+"\n"),

@@ -26,35 +26,64 @@ type execStream struct {
 	body   io.ReadCloser
 	stdin  *stdinBody // nil if there is no input
 	dec    frameDecoder
+
+	drain   *time.Timer // runs from the exit frame on
+	drained atomic.Bool // the stream was ended by drain
 }
 
 // startExec starts a command and returns its stream, which the caller closes.
 func (c *SlicerClient) startExec(ctx context.Context, vmName string, execReq SlicerExecRequest, stdin io.Reader) (*execStream, error) {
+	if !execReq.Stdout && !execReq.Stderr {
+		execReq.Stdout, execReq.Stderr = true, true
+	}
+	return c.startExecExactly(ctx, vmName, execReq, stdin)
+}
+
+// startExecExactly is startExec that takes the streams of execReq at their word,
+// even if that is none.
+func (c *SlicerClient) startExecExactly(ctx context.Context, vmName string, execReq SlicerExecRequest, stdin io.Reader) (*execStream, error) {
 	if execReq.Command == "" {
-		return nil, errors.New("exec: a command is required")
+		return nil, errNoCommand
 	}
-	query := execQuery(execReq, stdin != nil)
-	stream, err := c.openExec(ctx, vmName, query, stdin)
-	var unread *unreadError
-	if errors.As(err, &unread) && refusesStdio(unread.err) {
-		// A daemon from before base64 frames: its text frames will do. Input
-		// that has been read is gone, and so is the second try.
-		query.Del("stdio")
+	query := execQuery(execReq)
+	if stdin != nil {
+		query.Set("stdin", "true")
+	}
+	var stream *execStream
+	err := withoutStdio(query, func() (err error) {
 		stream, err = c.openExec(ctx, vmName, query, stdin)
-	}
-	if errors.As(err, &unread) {
-		err = unread.err
-	}
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("exec in VM %q: %w", vmName, err)
 	}
 	return stream, nil
 }
 
-// unreadError is a failed call that took nothing from standard input.
-type unreadError struct{ err error }
+var errNoCommand = errors.New("exec: a command is required")
 
-func (e *unreadError) Error() string { return e.err.Error() }
+// withoutStdio makes an exec call and, if a daemon from before base64 frames
+// refuses it for the stdio parameter of query, makes it again without. Its text
+// frames will do.
+func withoutStdio(query url.Values, call func() error) error {
+	err := call()
+	var taken *takenError
+	if refusesStdio(err) && !errors.As(err, &taken) {
+		query.Del("stdio")
+		err = call()
+	}
+	if errors.As(err, &taken) {
+		return taken.err
+	}
+	return err
+}
+
+// takenError is a failed call that has read standard input. What was read is
+// gone, and so is a second try.
+type takenError struct{ err error }
+
+func (e *takenError) Error() string { return e.err.Error() }
+func (e *takenError) Unwrap() error { return e.err }
 
 // refusesStdio reports whether err is a daemon's complaint about the stdio
 // parameter.
@@ -82,20 +111,22 @@ func (c *SlicerClient) openExec(ctx context.Context, vmName string, query url.Va
 	resp, err := c.send(callCtx, req) //nolint:bodyclose // the stream closes it
 	if err != nil {
 		cancel()
-		if input == nil || input.untouched() {
-			err = &unreadError{err}
+		if input != nil && !input.untouched() {
+			err = &takenError{err}
 		}
 		return nil, err
 	}
-	return &execStream{
-		ctx: ctx, cancel: cancel, body: resp.Body, stdin: input,
-		dec: newFrameDecoder(resp.Body),
-	}, nil
+	return newExecStream(ctx, cancel, resp.Body, input), nil
+}
+
+// newExecStream returns the stream of an answer's body. cancel ends the call.
+func newExecStream(ctx context.Context, cancel context.CancelFunc, body io.ReadCloser, stdin *stdinBody) *execStream {
+	return &execStream{ctx: ctx, cancel: cancel, body: body, stdin: stdin, dec: newFrameDecoder(body)}
 }
 
 // execQuery renders an exec request; all of it but standard input is in the
 // query.
-func execQuery(r SlicerExecRequest, stdin bool) url.Values {
+func execQuery(r SlicerExecRequest) url.Values {
 	query := url.Values{"cmd": {r.Command}, "stdio": {"base64"}}
 	if len(r.Args) > 0 {
 		query["args"] = r.Args
@@ -108,12 +139,8 @@ func execQuery(r SlicerExecRequest, stdin bool) url.Values {
 	setText(query, "shell", r.Shell)
 	setText(query, "cwd", r.Cwd)
 	setText(query, "permissions", r.Permissions)
-	if stdin {
-		query.Set("stdin", "true")
-	}
-	both := r.Stdout == r.Stderr
-	query.Set("stdout", strconv.FormatBool(r.Stdout || both))
-	query.Set("stderr", strconv.FormatBool(r.Stderr || both))
+	query.Set("stdout", strconv.FormatBool(r.Stdout))
+	query.Set("stderr", strconv.FormatBool(r.Stderr))
 	return query
 }
 
@@ -133,11 +160,37 @@ func setText(query url.Values, key, value string) {
 
 // close ends the stream and, if it still runs, the command.
 func (s *execStream) close() {
+	if s.drain != nil {
+		s.drain.Stop()
+	}
 	s.cancel()
 	if s.stdin != nil {
 		_ = s.stdin.Close() // never fails
 	}
 	s.body.Close()
+}
+
+// next returns the next frame, and io.EOF at the stream's end.
+func (s *execStream) next() (*execFrame, error) {
+	frame, err := s.dec.next()
+	switch {
+	case err == nil:
+		return frame, nil
+	case errors.Is(err, io.EOF), s.drained.Load() && s.ctx.Err() == nil:
+		return nil, io.EOF
+	}
+	return nil, s.explain(err)
+}
+
+// endsSoon is called at the exit frame: should nobody close the stream after it,
+// the stream is complete all the same.
+func (s *execStream) endsSoon() {
+	if s.drain == nil {
+		s.drain = time.AfterFunc(drainTimeout, func() {
+			s.drained.Store(true)
+			s.cancel()
+		})
+	}
 }
 
 // frames yields the frames of the stream; each is valid until the next is asked
@@ -147,32 +200,27 @@ func (s *execStream) close() {
 func (s *execStream) frames() iter.Seq2[*execFrame, error] {
 	return func(yield func(*execFrame, error) bool) {
 		var exit *execFrame
-		var drained atomic.Bool
 		seen, typed := false, false
+		ran := false // the command has been started, or has written something
 		for {
-			frame, err := s.dec.next()
-			if errors.Is(err, io.EOF) || err != nil && drained.Load() && s.ctx.Err() == nil {
+			frame, err := s.next()
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {
-				yield(nil, s.explain(err))
+				yield(nil, err)
 				return
 			}
 			seen = true
 			typed = typed || frame.typed
+			hasOutput := len(frame.stdout) > 0 || len(frame.stderr) > 0
+			ran = ran || hasOutput || frame.kind == frameStarted
+			frame.notStarted = !ran && deniesStart(frame.err, frame.signal)
 			if typed && frame.endsTyped() {
-				if exit == nil {
-					// Should nobody close the stream after this, it is
-					// complete all the same.
-					timer := time.AfterFunc(drainTimeout, func() {
-						drained.Store(true)
-						s.cancel()
-					})
-					defer timer.Stop()
-				}
+				s.endsSoon()
 				end := frame.end()
 				exit = &end
-				if len(frame.stdout) == 0 && len(frame.stderr) == 0 {
+				if !hasOutput {
 					continue
 				}
 				frame.makeOutput()
@@ -186,10 +234,13 @@ func (s *execStream) frames() iter.Seq2[*execFrame, error] {
 			return
 		}
 		if typed || !seen {
-			yield(nil, s.explain(fmt.Errorf("the stream ended before the command did: %w", io.ErrUnexpectedEOF)))
+			yield(nil, s.explain(errNoExit))
 		}
 	}
 }
+
+// errNoExit is a stream that ends in good order but too early.
+var errNoExit = fmt.Errorf("the stream ended before the command did: %w", io.ErrUnexpectedEOF)
 
 // explain finds the cause of an error of the stream.
 func (s *execStream) explain(err error) error {

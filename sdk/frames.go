@@ -1,17 +1,14 @@
 package slicer
 
 import (
-	"bufio"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"math"
+	"strings"
 	"time"
 )
-
-// maxFrame bounds one line of an exec stream, in bytes.
-const maxFrame = 16 << 20
 
 // frameKind says what a frame of an exec stream tells.
 type frameKind int
@@ -22,6 +19,16 @@ const (
 	frameStdout
 	frameStderr
 	frameExit // the command has ended, or could not be started
+	frameGap  // output of a background command is missing
+)
+
+// The types of frames on the wire.
+const (
+	typeStarted = "started"
+	typeStdout  = "stdout"
+	typeStderr  = "stderr"
+	typeExit    = "exit"
+	typeGap     = "gap"
 )
 
 // execFrame is one frame of an exec stream. Its byte slices belong to the
@@ -35,6 +42,30 @@ type execFrame struct {
 	exitCode       int // -1 where there is an error and no code
 	err            string
 	signal         string
+	notStarted     bool // set by the stream, which knows what came before
+
+	// In the log of a background command.
+	id            uint64
+	droppedBytes  int64 // in a gap frame, as are the next two
+	droppedFrames int
+	message       string
+}
+
+// kindOf returns the kind of frames of a type.
+func kindOf(frameType []byte) frameKind {
+	switch string(frameType) {
+	case typeStarted:
+		return frameStarted
+	case typeStdout:
+		return frameStdout
+	case typeStderr:
+		return frameStderr
+	case typeExit:
+		return frameExit
+	case typeGap:
+		return frameGap
+	}
+	return frameOther
 }
 
 // endsTyped reports whether a frame of a typed stream tells how the command
@@ -54,13 +85,31 @@ func (f *execFrame) endsTyped() bool {
 func (f *execFrame) end() execFrame {
 	return execFrame{
 		kind: frameExit, typed: true, time: f.time,
-		exitCode: f.exitCode, err: f.err, signal: f.signal,
+		exitCode: f.exitCode, err: f.err, signal: f.signal, notStarted: f.notStarted,
 	}
 }
 
 // makeOutput takes from the frame what end returns.
 func (f *execFrame) makeOutput() {
-	f.kind, f.exitCode, f.err, f.signal = frameOther, 0, "", ""
+	f.kind, f.exitCode, f.err, f.signal, f.notStarted = frameOther, 0, "", "", false
+}
+
+// settle completes what the frame says about the command's end: an error goes
+// with an exit code, and an exit code with an error.
+func (f *execFrame) settle() {
+	if f.err != "" && f.exitCode == 0 {
+		f.exitCode = -1
+	}
+	if f.err == "" && f.exitCode != 0 {
+		f.err = fmt.Sprintf("exit status %d", f.exitCode)
+	}
+}
+
+// deniesStart reports whether err, an agent's words at the end of a command of
+// which nothing has been seen, say that it could not be started. They are
+// else about its exit status.
+func deniesStart(err, signal string) bool {
+	return err != "" && signal == "" && !strings.HasPrefix(err, "exit status ") && !strings.HasPrefix(err, "signal")
 }
 
 // result copies the frame into what the channel API hands out.
@@ -68,48 +117,35 @@ func (f *execFrame) result() SlicerExecWriteResult {
 	r := SlicerExecWriteResult{
 		Timestamp: f.time,
 		Stdout:    string(f.stdout), Stderr: string(f.stderr),
-		ExitCode: f.exitCode, Error: f.err, Signal: f.signal,
+		ExitCode: f.exitCode, Error: f.err, Signal: f.signal, NotStarted: f.notStarted,
+		PID: f.pid, ID: f.id,
+		DroppedBytes: f.droppedBytes, DroppedFrames: f.droppedFrames, Message: f.message,
 	}
 	switch f.kind {
+	case frameStarted:
+		r.Type = typeStarted
 	case frameStdout:
-		r.Type = "stdout"
+		r.Type = typeStdout
 	case frameStderr:
-		r.Type = "stderr"
+		r.Type = typeStderr
 	case frameExit:
-		r.Type = "exit"
+		r.Type = typeExit
+	case frameGap:
+		r.Type = typeGap
 	}
 	return r
 }
 
-// wireFrame is a frame as agents write it: an older one mixes all fields on one
-// object without a type, a newer one says its type and may put the payload into
-// data.
-type wireFrame struct {
-	Type      string          `json:"type"`
-	Timestamp json.RawMessage `json:"timestamp"`
-	StartedAt json.RawMessage `json:"started_at"`
-	EndedAt   json.RawMessage `json:"ended_at"`
-	PID       int             `json:"pid"`
-	Encoding  string          `json:"encoding"`
-	Data      string          `json:"data"`
-	Stdout    string          `json:"stdout"`
-	Stderr    string          `json:"stderr"`
-	ExitCode  int             `json:"exit_code"`
-	Signal    string          `json:"signal"`
-	Error     string          `json:"error"`
-}
-
 // frameDecoder reads the NDJSON of an exec stream. Its buffers are reused from
-// frame to frame and none grows beyond maxFrame.
+// frame to frame; none grows much beyond maxFrame.
 type frameDecoder struct {
-	br             *bufio.Reader
-	line           []byte
+	lines          lineReader
 	stdout, stderr []byte
 	frame          execFrame
 }
 
 func newFrameDecoder(r io.Reader) frameDecoder {
-	return frameDecoder{br: bufio.NewReaderSize(r, 64<<10)}
+	return frameDecoder{lines: lineReader{src: r}}
 }
 
 // next returns the next frame that isn't empty, which is valid until the call
@@ -117,84 +153,152 @@ func newFrameDecoder(r io.Reader) frameDecoder {
 // newline.
 func (d *frameDecoder) next() (*execFrame, error) {
 	for {
-		line, err := d.readLine()
+		line, err := d.lines.next()
 		if err != nil {
 			return nil, err
 		}
-		if len(line) == 0 {
+		if len(skipSpace(line)) == 0 {
 			continue
 		}
-		if err := d.decode(line); err != nil {
+		if d.decodeKnown(line) {
+			return &d.frame, nil
+		}
+		if err := d.decodeAny(line); err != nil {
 			return nil, err
 		}
 		return &d.frame, nil
 	}
 }
 
-// readLine returns the next line without its end. A line that fits the reader's
-// buffer is not copied.
-func (d *frameDecoder) readLine() ([]byte, error) {
-	d.line = d.line[:0]
-	for {
-		part, err := d.br.ReadSlice('\n')
-		if len(d.line)+len(part) > maxFrame {
-			return nil, fmt.Errorf("a frame is longer than %d MiB", maxFrame>>20)
-		}
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
-			d.line = append(d.line, part...)
-			continue
-		case err != nil && !errors.Is(err, io.EOF):
-			return nil, err
-		}
-		line := part
-		if len(d.line) > 0 {
-			d.line = append(d.line, part...)
-			line = d.line
-		}
-		if err != nil && len(line) == 0 {
-			return nil, io.EOF
-		}
-		for len(line) > 0 && (line[len(line)-1] == '\n' || line[len(line)-1] == '\r') {
-			line = line[:len(line)-1]
-		}
-		return line, nil
+// decodeKnown reads a line into d.frame, as decodeAny does, if it is of one of
+// the shapes that agents are known to write. It returns false if it isn't, and
+// for whatever is malformed. Output that needs no decoding stays where it is.
+func (d *frameDecoder) decodeKnown(line []byte) bool {
+	var t frameTokens
+	if !t.scan(line) {
+		return false
 	}
+	for _, slot := range [...]int{textType, textTimestamp, textStartedAt, textEndedAt, textEncoding, textSignal, textError, textMessage} {
+		if !isPlain(t.text[slot]) {
+			return false
+		}
+	}
+	for _, slot := range [...]int{numberPID, numberExitCode, numberDroppedFrames} {
+		if n := t.number[slot]; n < math.MinInt32 || n > math.MaxInt32 {
+			return false
+		}
+	}
+	if t.number[numberID] < 0 {
+		return false
+	}
+	f := execFrame{
+		kind: kindOf(t.text[textType]), typed: len(t.text[textType]) > 0, pid: int(t.number[numberPID]),
+		exitCode: int(t.number[numberExitCode]), err: string(t.text[textError]), signal: string(t.text[textSignal]),
+		id: uint64(t.number[numberID]), droppedBytes: t.number[numberDroppedBytes],
+		droppedFrames: int(t.number[numberDroppedFrames]), message: string(t.text[textMessage]),
+	}
+	for _, slot := range [...]int{textTimestamp, textStartedAt, textEndedAt} {
+		if len(t.text[slot]) == 0 || f.time.UnmarshalText(t.text[slot]) != nil {
+			f.time = time.Time{}
+		}
+		if !f.time.IsZero() {
+			break
+		}
+	}
+	stdout, stderr, data := t.text[textStdout], t.text[textStderr], t.text[textData]
+	switch {
+	case len(data) == 0:
+	case f.kind == frameStdout && len(stdout) == 0:
+		stdout = data
+	case f.kind == frameStderr && len(stderr) == 0:
+		stderr = data
+	default:
+		return false // data that is passed over must be well formed all the same
+	}
+	var ok bool
+	if f.stdout, d.stdout, ok = decodeOutput(d.stdout, stdout, t.text[textEncoding]); !ok {
+		return false
+	}
+	if f.stderr, d.stderr, ok = decodeOutput(d.stderr, stderr, t.text[textEncoding]); !ok {
+		return false
+	}
+	f.settle()
+	d.frame = f
+	return true
 }
 
-// decode reads one line into d.frame.
-func (d *frameDecoder) decode(line []byte) error {
+// decodeOutput returns what raw, the inside of a JSON string, stands for, and
+// buf, which it may have used and made larger for that.
+func decodeOutput(buf, raw, encoding []byte) (out, grown []byte, ok bool) {
+	if len(raw) == 0 {
+		return buf[:0], buf, isTextEncoding(string(encoding)) || string(encoding) == encodingBase64
+	}
+	switch {
+	case string(encoding) == encodingBase64:
+		out, ok = appendBase64(buf[:0], raw)
+	case !isTextEncoding(string(encoding)):
+		return nil, buf, false
+	case isPlain(raw):
+		return raw, buf, true
+	default:
+		out, ok = appendUnescaped(buf[:0], raw)
+	}
+	return out, out, ok
+}
+
+// encodingBase64 is the encoding of output that may hold any bytes.
+const encodingBase64 = "base64"
+
+// isTextEncoding reports whether a frame of this encoding has its output as it
+// is.
+func isTextEncoding(encoding string) bool {
+	switch encoding {
+	case "", "text", "utf-8", "utf8":
+		return true
+	}
+	return false
+}
+
+// wireFrame is a frame as agents write it: an older one mixes all fields on one
+// object without a type, a newer one says its type and may put the payload into
+// data.
+type wireFrame struct {
+	Type          string          `json:"type"`
+	Timestamp     json.RawMessage `json:"timestamp"`
+	StartedAt     json.RawMessage `json:"started_at"`
+	EndedAt       json.RawMessage `json:"ended_at"`
+	PID           int             `json:"pid"`
+	Encoding      string          `json:"encoding"`
+	Data          string          `json:"data"`
+	Stdout        string          `json:"stdout"`
+	Stderr        string          `json:"stderr"`
+	ExitCode      int             `json:"exit_code"`
+	Signal        string          `json:"signal"`
+	Error         string          `json:"error"`
+	ID            uint64          `json:"id"`
+	DroppedBytes  int64           `json:"dropped_bytes"`
+	DroppedFrames int             `json:"dropped_frames"`
+	Message       string          `json:"message"`
+}
+
+// decodeAny reads one line of whatever shape into d.frame.
+func (d *frameDecoder) decodeAny(line []byte) error {
 	var wire wireFrame
 	if err := json.Unmarshal(line, &wire); err != nil {
 		return fmt.Errorf("malformed frame: %w", err)
 	}
-	stdout, stderr := wire.Stdout, wire.Stderr
 	f := execFrame{
-		typed: wire.Type != "", pid: wire.PID,
+		kind: kindOf([]byte(wire.Type)), typed: wire.Type != "", pid: wire.PID,
 		time:     firstTime(wire.Timestamp, wire.StartedAt, wire.EndedAt),
 		exitCode: wire.ExitCode, err: wire.Error, signal: wire.Signal,
+		id: wire.ID, droppedBytes: wire.DroppedBytes, droppedFrames: wire.DroppedFrames, message: wire.Message,
 	}
-	switch wire.Type {
-	case "started":
-		f.kind = frameStarted
-	case "stdout":
-		f.kind = frameStdout
-		if stdout == "" {
-			stdout = wire.Data
-		}
-	case "stderr":
-		f.kind = frameStderr
-		if stderr == "" {
-			stderr = wire.Data
-		}
-	case "exit":
-		f.kind = frameExit
-	}
-	if f.err != "" && f.exitCode == 0 {
-		f.exitCode = -1
-	}
-	if f.err == "" && f.exitCode != 0 {
-		f.err = fmt.Sprintf("exit status %d", f.exitCode)
+	stdout, stderr := wire.Stdout, wire.Stderr
+	switch {
+	case f.kind == frameStdout && stdout == "":
+		stdout = wire.Data
+	case f.kind == frameStderr && stderr == "":
+		stderr = wire.Data
 	}
 	var err error
 	if d.stdout, err = appendPayload(d.stdout[:0], stdout, wire.Encoding); err != nil {
@@ -204,16 +308,17 @@ func (d *frameDecoder) decode(line []byte) error {
 		return err
 	}
 	f.stdout, f.stderr = d.stdout, d.stderr
+	f.settle()
 	d.frame = f
 	return nil
 }
 
 // appendPayload appends output to buf, decoded as the frame's encoding says.
 func appendPayload(buf []byte, payload, encoding string) ([]byte, error) {
-	switch encoding {
-	case "", "text", "utf-8", "utf8":
+	switch {
+	case isTextEncoding(encoding):
 		return append(buf, payload...), nil
-	case "base64":
+	case encoding == encodingBase64:
 		buf, err := base64.StdEncoding.AppendDecode(buf, []byte(payload))
 		if err != nil {
 			return buf, fmt.Errorf("malformed frame: %w", err)

@@ -28,6 +28,13 @@ type SlicerAgentHealthResponse struct {
 
 	// UserdataRan tells whether the userdata script has ended.
 	UserdataRan bool `json:"userdata_ran,omitempty"`
+
+	// UserdataExitCode is the userdata script's exit code, nil if the agent
+	// doesn't say.
+	UserdataExitCode *int `json:"userdata_exit_code,omitempty"`
+
+	// IP is the VM's address as the agent sees it.
+	IP string `json:"ip,omitempty"`
 }
 
 // healthFields is SlicerAgentHealthResponse without its methods.

@@ -45,7 +45,7 @@ func (s *Secret) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// CreateSecretRequest describes a secret to request.
+// CreateSecretRequest describes a secret to create.
 type CreateSecretRequest struct {
 	// Name of the secret and of its file in a VM.
 	Name string `json:"name"`
@@ -68,7 +68,7 @@ type CreateSecretRequest struct {
 
 // UpdateSecretRequest describes a change to a secret. A field left at its zero
 // value is not sent and so not changed: a secret can't be made empty and its
-// owner can't be set back to root by an request.
+// owner can't be set back to root by a request.
 type UpdateSecretRequest struct {
 	// Data is the new value as it is to stand in the file. PatchSecret
 	// encodes it for the wire.
@@ -107,6 +107,7 @@ func (c *SlicerClient) CreateSecret(ctx context.Context, request CreateSecretReq
 			Name: request.Name, Data: &data, Permissions: request.Permissions,
 			UID: idOrZero(request.UID), GID: idOrZero(request.GID),
 		},
+		hidden: []string{data, request.Data},
 	}, nil)
 	if IsAPIStatus(err, http.StatusConflict) {
 		return ErrSecretExists
@@ -136,12 +137,14 @@ func (c *SlicerClient) PatchSecret(ctx context.Context, secretName string, reque
 		Permissions: request.Permissions,
 		UID:         idOrZero(request.UID), GID: idOrZero(request.GID),
 	}
+	var hidden []string
 	if request.Data != "" {
 		data := base64.StdEncoding.EncodeToString([]byte(request.Data))
 		wire.Data = &data
+		hidden = []string{data, request.Data}
 	}
 	err := c.call(ctx, apiRequest{
-		method: http.MethodPatch, path: []string{"secrets", secretName}, json: wire,
+		method: http.MethodPatch, path: []string{"secrets", secretName}, json: wire, hidden: hidden,
 	}, nil)
 	if err != nil {
 		return fmt.Errorf("update secret %q: %w", secretName, err)

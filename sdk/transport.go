@@ -31,6 +31,9 @@ const (
 // errNoAnswer is why a prompt call was given up.
 var errNoAnswer = fmt.Errorf("the daemon did not answer within %s", promptTimeout)
 
+// errHTML is why an answer isn't taken: it is some other server's.
+var errHTML = errors.New("an HTML page, not the Slicer API's answer")
+
 // apiRequest is one call of the API.
 type apiRequest struct {
 	method string
@@ -44,9 +47,12 @@ type apiRequest struct {
 	length      int64
 	contentType string
 
-	accept     string // "" is application/json
-	prompt     bool   // give up after promptTimeout
-	mayBeEmpty bool   // an answer without a body is none, not a malformed one
+	header     http.Header // beside those that every request has
+	hidden     []string    // values that a refusal's text must not repeat
+	accept     string      // "" is application/json
+	upgrade    bool        // ask for a change of protocol, and take nothing else
+	prompt     bool        // give up after promptTimeout
+	mayBeEmpty bool        // an answer without a body is none, not a malformed one
 }
 
 // parseBaseURL returns the URL that requests are made from and, if raw names a
@@ -203,6 +209,9 @@ func (c *SlicerClient) send(ctx context.Context, r apiRequest) (*http.Response, 
 			req.Body = http.NoBody
 		}
 	}
+	for key, values := range r.header {
+		req.Header[key] = values
+	}
 	req.Header.Set("User-Agent", c.userAgent)
 	req.Header.Set("Accept", "application/json")
 	if r.accept != "" {
@@ -215,13 +224,29 @@ func (c *SlicerClient) send(ctx context.Context, r apiRequest) (*http.Response, 
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
 
-	resp, err := c.http.Do(req)
+	client := c.http
+	if r.upgrade && client.Timeout > 0 {
+		// The timeout is for the handshake alone: what comes after it lasts.
+		lasting := *client
+		lasting.Timeout = 0
+		bounded, cancel := context.WithTimeout(ctx, client.Timeout)
+		defer cancel()
+		client, req = &lasting, req.WithContext(bounded)
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", r.method, escaped, transportError(ctx, err))
 	}
+	if r.upgrade && resp.StatusCode == http.StatusSwitchingProtocols {
+		return resp, nil
+	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		defer resp.Body.Close()
-		return nil, c.refusal(r.method, escaped, resp)
+		return nil, c.refusal(r, escaped, resp)
+	}
+	if r.upgrade {
+		resp.Body.Close()
+		return nil, fmt.Errorf("%s %s: answered %d, not with a change of protocol", r.method, escaped, resp.StatusCode)
 	}
 	return resp, nil
 }
@@ -249,9 +274,9 @@ func decodeAnswer(resp *http.Response, out any, mayBeEmpty bool) error {
 	if out == nil {
 		// Read to the end, as a daemon that fails after its header cuts the
 		// body, and so that the connection can be used again.
-		_, err := io.CopyN(io.Discard, resp.Body, maxErrorBody)
-		if errors.Is(err, io.EOF) {
-			return nil
+		data, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+		if err == nil && isHTML(resp.Header.Get("Content-Type"), data) {
+			err = errHTML
 		}
 		return err
 	}
@@ -267,7 +292,7 @@ func decodeAnswer(resp *http.Response, out any, mayBeEmpty bool) error {
 		return nil
 	}
 	if isHTML(resp.Header.Get("Content-Type"), data) {
-		return errors.New("an HTML page, not the Slicer API's JSON")
+		return errHTML
 	}
 	return json.Unmarshal(data, out)
 }
@@ -290,8 +315,8 @@ func transportError(ctx context.Context, err error) error {
 }
 
 // refusal turns an answer with another status than 2xx into an error.
-func (c *SlicerClient) refusal(method, path string, resp *http.Response) *APIError {
-	refusal := &APIError{Method: method, Path: path, StatusCode: resp.StatusCode}
+func (c *SlicerClient) refusal(r apiRequest, path string, resp *http.Response) *APIError {
+	refusal := &APIError{Method: r.method, Path: path, StatusCode: resp.StatusCode}
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
 		refusal.Message = "redirects are not followed; is this the daemon's URL?"
 		return refusal
@@ -308,8 +333,8 @@ func (c *SlicerClient) refusal(method, path string, resp *http.Response) *APIErr
 	} else if isHTML(resp.Header.Get("Content-Type"), data) {
 		text = "the answer is an HTML page, not the Slicer API's"
 	}
-	refusal.Code = c.clean(said.Code)
-	refusal.Message = c.clean(text)
+	refusal.Code = c.clean(said.Code, r.hidden...)
+	refusal.Message = c.clean(text, r.hidden...)
 	return refusal
 }
 
@@ -322,8 +347,13 @@ func isHTML(contentType string, data []byte) bool {
 }
 
 // clean makes text from the daemon fit for an error: one bounded line without
-// control characters and without the token.
-func (c *SlicerClient) clean(text string) string {
+// control characters, without the token and without hidden values.
+func (c *SlicerClient) clean(text string, hidden ...string) string {
+	for _, value := range hidden {
+		if value != "" {
+			text = strings.ReplaceAll(text, value, "[hidden]")
+		}
+	}
 	if c.token != "" {
 		text = strings.ReplaceAll(text, c.token, "[token]")
 	}

@@ -62,6 +62,9 @@ type SlicerCreateNodeRequest struct {
 	IP         string   `json:"ip,omitempty"`          // a fixed address; "" lets the daemon pick
 	Tags       []string `json:"tags,omitempty"`        // name=x is a unique, unchangeable friendly name
 	Secrets    []string `json:"secrets,omitempty"`     // the only secrets that the VM gets; none named is all
+
+	// Network narrows what the VM may connect to; nil is the group's policy.
+	Network *SlicerNetworkPolicy `json:"network,omitempty"`
 }
 
 // SlicerCreateNodeResponse is the daemon's answer about a VM that it created.
@@ -158,18 +161,9 @@ func (c *SlicerClient) CreateVM(ctx context.Context, groupName string, request S
 // /hostgroup/{group}/nodes). An empty groupName means the daemon's only host
 // group; if it has none or several that is an error which names them.
 func (c *SlicerClient) CreateVMWithOptions(ctx context.Context, groupName string, request SlicerCreateNodeRequest, opts CreateVMOptions) (*SlicerCreateNodeResponse, error) {
-	query := url.Values{}
-	if opts.Wait != "" {
-		query.Set("wait", opts.Wait)
-	}
-	if opts.Timeout != 0 {
-		if opts.Wait == "" {
-			return nil, errors.New("create VM: a timeout needs something to wait for")
-		}
-		if opts.Timeout < 0 {
-			return nil, fmt.Errorf("create VM: negative timeout %s", opts.Timeout)
-		}
-		query.Set("timeout", opts.Timeout.String())
+	query, err := waitQuery(opts.Wait, opts.Timeout)
+	if err != nil {
+		return nil, fmt.Errorf("create VM: %w", err)
 	}
 	if groupName == "" {
 		only, err := c.onlyHostGroup(ctx)
@@ -179,7 +173,7 @@ func (c *SlicerClient) CreateVMWithOptions(ctx context.Context, groupName string
 		groupName = only
 	}
 	var node SlicerCreateNodeResponse
-	err := c.call(ctx, apiRequest{
+	err = c.call(ctx, apiRequest{
 		method: http.MethodPost, path: []string{"hostgroup", groupName, "nodes"}, query: query, json: request,
 	}, &node)
 	if err != nil {

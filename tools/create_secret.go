@@ -35,8 +35,11 @@ type createdSecret struct {
 	User  string `json:"user"`
 }
 
-// largestSecret is what the daemon takes.
-const largestSecret = 1 << 20
+// What the daemon takes.
+const (
+	largestSecret    = 1 << 20 // bytes
+	largestSecretUID = 65535   // of its file's owner
+)
 
 var secretName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 
@@ -55,6 +58,8 @@ func (t *Toolset) createSecret(ctx context.Context, in createSecretInput) (Resul
 	switch {
 	case uid == slicer.NonRootUser:
 		uid, gid = ordinaryUID, ordinaryUID
+	case uid > largestSecretUID:
+		return Result{}, refuse("user %s can't own a secret: a uid goes up to %d. Use ubuntu, root or a smaller uid.", quote(in.User), largestSecretUID)
 	case gid == slicer.NonRootUser:
 		gid = uid
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 
 	slicer "github.com/slicervm-mcp/slicervm-mcp/sdk"
@@ -78,10 +77,16 @@ func explainStatus(err error, api *slicer.APIError) string {
 	case http.StatusUnauthorized:
 		return badToken(said)
 	case http.StatusForbidden:
-		if api.Method == http.MethodDelete {
-			break
+		switch {
+		case strings.HasPrefix(api.Path, "/hostgroup/") && api.Method == http.MethodDelete:
+		case isFileCall(api), says(api, "permission denied"):
+			return fmt.Sprintf("permission denied%s. Use another path, or user=\"root\".", said)
+		default:
+			return badToken(said)
 		}
-		return badToken(said)
+	}
+	if api.StatusCode >= 300 && api.StatusCode < 400 {
+		return fmt.Sprintf("the configured address answers with a redirect (status %d), so it is not the Slicer daemon itself. No argument can mend this. Tell the user to point SLICER_URL (or --url) of this MCP server at the daemon, with the right scheme, port and path, and to restart it.", api.StatusCode)
 	}
 
 	var about *vmError
@@ -96,6 +101,8 @@ func explainStatus(err error, api *slicer.APIError) string {
 		}
 	}
 	switch {
+	case outOfSpace(api):
+		return fmt.Sprintf("the daemon has no room for this%s. A retry alone won't help: remove what isn't needed, such as VMs of yours, or ask the user to make room.", said)
 	case api.StatusCode == http.StatusNotImplemented:
 		return fmt.Sprintf("this daemon can't do that%s. Try another way, or tell the user that the daemon lacks it.", said)
 	case api.StatusCode == http.StatusServiceUnavailable || api.StatusCode == http.StatusTooManyRequests:
@@ -136,9 +143,8 @@ func explainConnection(err error) string {
 		}
 		return unreachable(address, innermost(op.Err))
 	}
-	var u *url.Error
-	if errors.As(err, &u) {
-		return fmt.Sprintf("the connection to the daemon broke before its answer was complete (%s). Call list_vms to see the state of things, then retry.", innermost(u.Err))
+	if brokenOff(err) {
+		return "the connection to the daemon broke before its answer was complete. Call list_vms to see the state of things, then retry."
 	}
 	return fmt.Sprintf("the daemon's answer could not be used: %s. Call list_vms to see the state of things, then retry once; if it stays, tell the user.", innermost(err))
 }

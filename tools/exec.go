@@ -14,7 +14,7 @@ import (
 var _ = define(Tool{
 	Name:        "exec",
 	Title:       "Run a command in a microVM",
-	Description: "Run a shell command in a microVM and return its outcome, then its output in order, stderr lines marked, the middle of a long one left out. A non-zero exit is a result, not an error. Nothing answers prompts; stdin is empty. What still runs at the timeout is killed; start a server with nohup in the background, its output in a file.",
+	Description: "Run a shell command in a microVM and return its outcome, then its output in order, stderr lines marked, the middle of a long one left out. A non-zero exit is a result, not an error. Nothing answers prompts; stdin is empty. At the timeout its process group is killed; what began a session of its own (setsid) runs on. Start a server with nohup in the background, its output in a file.",
 	Toolset:     toolsetExec,
 	Effect:      Destroys,
 	OpenWorld:   true,
@@ -26,7 +26,7 @@ type execInput struct {
 	Cwd            string   `json:"cwd,omitempty" jsonschema:"maxLength=4096" jsonschema_description:"Working folder in the VM, absolute or from ~. Default: the user's home"`
 	Env            []string `json:"env,omitempty" jsonschema:"maxItems=100" jsonschema_description:"Environment as KEY=VALUE"`
 	User           string   `json:"user,omitempty" jsonschema:"maxLength=32,default=ubuntu" jsonschema_description:"Who runs it: ubuntu, root or a uid"`
-	TimeoutSeconds int      `json:"timeout_seconds,omitempty" jsonschema:"minimum=1,maximum=50,default=30" jsonschema_description:"Seconds it may run before it is killed"`
+	TimeoutSeconds int      `json:"timeout_seconds,omitempty" jsonschema:"minimum=1,maximum=50,default=30" jsonschema_description:"Seconds it may run before its process group is killed"`
 }
 
 const (
@@ -68,7 +68,7 @@ func (t *Toolset) exec(ctx context.Context, in execInput) (Result, error) {
 		return Result{}, refuse("the daemon had not answered after %s, so the command was given up; if it had begun, it was killed. Call list_vms to see whether the daemon answers, then retry.", seconds(timeout))
 	}
 	if err != nil {
-		return Result{}, onVM(handle(vm), err)
+		return Result{}, t.execRefused(ctx, err, vm)
 	}
 	out := newTranscript()
 	last := collect(limited, frames, out)
@@ -76,12 +76,41 @@ func (t *Toolset) exec(ctx context.Context, in execInput) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	t.explainEnd(ctx, &res, last, vm, limited.Err() != nil)
 	more := fmt.Sprintf("to see it, run the command with its output in a file (… > /tmp/out.log 2>&1) and call read_file(vm=%s, file_path=\"/tmp/out.log\", offset=…)", quote(handle(vm)))
 	res.Text += "\n" + out.text(more)
-	if (res.Failed || last.Signal == "KILL") && t.gone(limited, vm) {
-		res.Text += fmt.Sprintf("\nVM %s is gone with all that was in it. Call create_vm for a new one.", quote(handle(vm)))
-	}
 	return res, nil
+}
+
+// execRefused says why a command was not begun.
+func (t *Toolset) execRefused(ctx context.Context, err error, vm slicer.SlicerNode) error {
+	if !errors.As(err, new(*slicer.APIError)) && brokenOff(err) {
+		if s := t.standingAfter(ctx, vm); s.text != "" {
+			return &refusal{text: s.text}
+		}
+	}
+	return onVM(handle(vm), err)
+}
+
+// explainEnd adds to the first line of an answer how the VM stands, where that
+// is why the command ended as it did.
+func (t *Toolset) explainEnd(ctx context.Context, res *Result, last slicer.SlicerExecWriteResult, vm slicer.SlicerNode, late bool) {
+	var s standing
+	switch {
+	case res.Failed || last.Signal == "KILL":
+		s = t.standingAfter(ctx, vm)
+	case late && last.Type != "exit":
+		s = t.standingOf(ctx, vm)
+		if s.paused {
+			s.text = fmt.Sprintf("VM %s is paused: the command stands still, and is killed at resume(vm=%s).", quote(handle(vm)), quote(handle(vm)))
+		}
+	}
+	if s.text == "" {
+		return
+	}
+	// That a VM has gone is not something that a command can tell.
+	res.Failed = res.Failed || s.gone
+	res.Text += "\n" + s.text
 }
 
 // execRequest is in as the SDK takes it.
@@ -171,7 +200,7 @@ func collect(ctx context.Context, frames <-chan slicer.SlicerExecWriteResult, ou
 func execOutcome(ctx context.Context, last slicer.SlicerExecWriteResult, timeout, took time.Duration) (Result, error) {
 	known := last.Type == "exit" || last.Type == "" && ctx.Err() == nil
 	switch {
-	case known && notStarted(last):
+	case known && last.NotStarted:
 		return Result{}, refuse("the command could not be started: %s. Check cwd and user, and that the VM has %s.", strings.TrimRight(oneLine(last.Error, 300), ". "), shell)
 	case known && last.Signal != "":
 		return Result{Text: fmt.Sprintf("killed by SIG%s after %s", strings.TrimPrefix(oneLine(last.Signal, 16), "SIG"), seconds(took))}, nil
@@ -186,13 +215,6 @@ func execOutcome(ctx context.Context, last slicer.SlicerExecWriteResult, timeout
 		Failed: true,
 		Text:   fmt.Sprintf("the connection to the VM broke after %s, so how the command ended is not known. Call list_vms to see the VM's status before a retry. Output so far:", seconds(took)),
 	}, nil
-}
-
-// notStarted says whether an end tells that the command never ran, which
-// shows only in the words of its error.
-func notStarted(end slicer.SlicerExecWriteResult) bool {
-	return end.Error != "" && end.Signal == "" &&
-		!strings.HasPrefix(end.Error, "exit status") && !strings.HasPrefix(end.Error, "signal")
 }
 
 // meaning says which signal an exit code of the shell stands for.

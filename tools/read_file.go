@@ -56,16 +56,18 @@ func (t *Toolset) readFile(ctx context.Context, in readFileInput) (Result, error
 	if err != nil {
 		return Result{}, err
 	}
-	file, err := t.client.OpenFile(ctx, vm.Hostname, in.FilePath)
+	limited, cancel := context.WithTimeout(ctx, t.within(askTime))
+	defer cancel()
+	file, err := t.client.OpenFile(limited, vm.Hostname, in.FilePath)
 	if err != nil {
-		return Result{}, t.readFailed(err, vm, in)
+		return Result{}, t.readFailed(ctx, err, vm, in)
 	}
 	defer file.Close()
 
 	r := bufio.NewReaderSize(file, 64<<10)
 	start, err := r.Peek(sniffed)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return Result{}, t.readFailed(err, vm, in)
+		return Result{}, t.readFailed(ctx, err, vm, in)
 	}
 	var res Result
 	switch kind := http.DetectContentType(start); {
@@ -77,13 +79,13 @@ func (t *Toolset) readFile(ctx context.Context, in readFileInput) (Result, error
 		res, err = readLines(r, in, handle(vm))
 	}
 	if err != nil {
-		return Result{}, t.readFailed(err, vm, in)
+		return Result{}, t.readFailed(ctx, err, vm, in)
 	}
 	return res, nil
 }
 
 // readFailed says why a file can't be read.
-func (t *Toolset) readFailed(err error, vm slicer.SlicerNode, in readFileInput) error {
+func (t *Toolset) readFailed(ctx context.Context, err error, vm slicer.SlicerNode, in readFileInput) error {
 	name, machine := quote(in.FilePath), quote(handle(vm))
 	switch {
 	case errors.Is(err, slicer.ErrIsDirectory):
@@ -94,9 +96,17 @@ func (t *Toolset) readFailed(err error, vm slicer.SlicerNode, in readFileInput) 
 		}
 		return refuse("no file %s in VM %s. List its folder with exec(vm=%s, command=%s).", name, machine, machine, quote("ls -la -- "+shellWord(path.Dir(in.FilePath))))
 	case errors.Is(err, context.DeadlineExceeded):
+		if s := t.standingOf(ctx, vm); s.text != "" {
+			return &refusal{text: s.text}
+		}
 		return refuse("reading %s in VM %s was not done in time. Read a part of it with exec, for example sed -n '1000,1100p'.", name, machine)
 	}
-	return onVM(handle(vm), err)
+	return t.fileFailed(ctx, err, fileCall{
+		vm: vm, path: in.FilePath,
+		instead: fmt.Sprintf("Read it with exec(vm=%s, user=%q, command=%s), or use another path.", machine, "root", quote("head -c 20000 -- "+shellWord(in.FilePath))),
+		brokeOff: fmt.Sprintf("reading %s in VM %s broke off before its end: either it can't be read as a file is, like some in /proc and /sys, or the connection broke. Call list_vms to see the VM's status, then retry once, or look into it with exec(vm=%s, command=%s).",
+			name, machine, machine, quote("head -c 1000 -- "+shellWord(in.FilePath))),
+	})
 }
 
 // shellWord quotes a path for a shell, leaving a leading ~ to it.

@@ -38,12 +38,6 @@ func (t *Toolset) resolve(ctx context.Context, arg string) (slicer.SlicerNode, e
 	return slicer.SlicerNode{}, t.noSuchVM(arg, vms)
 }
 
-// gone says whether vm is known not to exist any more.
-func (t *Toolset) gone(ctx context.Context, vm slicer.SlicerNode) bool {
-	vms, err := t.client.ListVMs(ctx)
-	return err == nil && !slices.ContainsFunc(vms, func(other slicer.SlicerNode) bool { return other.Hostname == vm.Hostname })
-}
-
 func (t *Toolset) onlyOwned(vms []slicer.SlicerNode) (slicer.SlicerNode, error) {
 	var mine []slicer.SlicerNode
 	for _, vm := range vms {
@@ -58,14 +52,14 @@ func (t *Toolset) onlyOwned(vms []slicer.SlicerNode) (slicer.SlicerNode, error) 
 		return slicer.SlicerNode{}, refuse("vm was left out, but this server owns %d VMs: %s. Say which: vm=%s.",
 			len(mine), namesOf(mine), quote(handle(mine[0])))
 	case len(vms) > 0:
-		return slicer.SlicerNode{}, refuse("vm was left out, but this server owns no VM. Call create_vm first. (There are others, not made by this server, that vm can name: %s.)", namesOf(vms))
+		return slicer.SlicerNode{}, refuse("vm was left out, but this server owns no VM. Call create_vm first, and wait for its answer. (There are others, not made by this server, that vm can name: %s.)", namesOf(vms))
 	}
-	return slicer.SlicerNode{}, refuse("there is no VM yet. Call create_vm first.")
+	return slicer.SlicerNode{}, refuse("there is no VM yet. Call create_vm first, and wait for its answer.")
 }
 
 func (t *Toolset) noSuchVM(arg string, vms []slicer.SlicerNode) error {
 	if len(vms) == 0 {
-		return refuse("no VM named %s: there is no VM at all. Call create_vm first.", quote(arg))
+		return refuse("no VM named %s: there is no VM at all. Call create_vm first, and wait for its answer.", quote(arg))
 	}
 	// What this server owns comes first, as the likelier one to be meant.
 	vms = slices.Clone(vms)

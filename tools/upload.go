@@ -112,16 +112,17 @@ func (f meteredFile) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// fileFS holds one file, open already, under its name.
+// fileFS holds one file, open already, under a name.
 type fileFS struct {
 	entry *hostEntry
+	name  string
 	meter *meter
 }
 
 // Open implements fs.FS. What it returns reads the file from its beginning,
 // and leaves it open when closed.
 func (f fileFS) Open(name string) (fs.File, error) {
-	if name != f.entry.name {
+	if name != f.name {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
 	body := io.NewSectionReader(f.entry.file, 0, f.entry.info.Size())

@@ -77,7 +77,7 @@ func TestThawLeavesWhatHadStoppedItself(t *testing.T) {
 	state := func() string {
 		return strings.TrimSpace(run(t, g, false, "sed 's/.*) //' /proc/$(cat /tmp/pid)/stat | cut -c1").stdout)
 	}
-	run(t, g, false, "setsid sleep 1000 >/dev/null 2>&1 & echo $! >/tmp/pid; kill -STOP $!")
+	run(t, g, false, "setsid sleep 1000 >/dev/null 2>&1 & echo $! >/tmp/pid; kill -STOP $!; until grep -q ') T' /proc/$!/stat; do sleep 0.01; done")
 	for range 2 {
 		if err := errors.Join(g.Freeze(t.Context()), g.Freeze(t.Context()), g.Thaw(t.Context()), g.Thaw(t.Context())); err != nil {
 			t.Fatal(err)
