@@ -16,7 +16,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,8 +26,8 @@ import (
 )
 
 // The benchmarks run each call beside its plain counterpart, turn by turn, and
-// report the counterpart's speed and "ratio": how many times as long as that the
-// call takes.
+// report the median of both and their "ratio": how many times as long as the
+// plain one the call takes.
 
 const (
 	benchFrames = 2048
@@ -37,27 +37,31 @@ const (
 // pair times a call and its plain counterpart.
 func pair(b *testing.B, bytes int64, ours, plain func()) {
 	b.Helper()
-	ours()
+	allocs := testing.AllocsPerRun(1, ours)
 	plain()
-	var oursTook, plainTook time.Duration
-	b.ReportAllocs()
-	b.SetBytes(bytes)
+	var oursTook, plainTook []time.Duration
 	for b.Loop() {
-		b.StopTimer()
 		start := time.Now()
 		plain()
-		plainTook += time.Since(start)
-		b.StartTimer()
-		start = time.Now()
+		between := time.Now()
 		ours()
-		oursTook += time.Since(start)
+		plainTook = append(plainTook, between.Sub(start))
+		oursTook = append(oursTook, time.Since(between))
 	}
-	b.ReportMetric(oursTook.Seconds()/plainTook.Seconds(), "ratio")
+	o, p := median(oursTook), median(plainTook)
+	b.ReportMetric(allocs, "allocs/op")
+	b.ReportMetric(float64(o.Nanoseconds()), "ns/op")
+	b.ReportMetric(float64(p.Nanoseconds()), "plain-ns/op")
+	b.ReportMetric(float64(o)/float64(p), "ratio")
 	if bytes > 0 {
-		b.ReportMetric(float64(bytes)*float64(b.N)/plainTook.Seconds()/1e6, "plain-MB/s")
-	} else {
-		b.ReportMetric(float64(plainTook.Nanoseconds())/float64(b.N), "plain-ns/op")
+		b.ReportMetric(float64(bytes)/o.Seconds()/1e6, "MB/s")
+		b.ReportMetric(float64(bytes)/p.Seconds()/1e6, "plain-MB/s")
 	}
+}
+
+func median(times []time.Duration) time.Duration {
+	slices.Sort(times)
+	return times[len(times)/2]
 }
 
 // benchOutput is the exec stream of a command that writes benchFrames frames.
@@ -105,7 +109,12 @@ func serveOutput(b *testing.B, stream []byte) string {
 // rawRead makes the same request by hand and reads the answer's bytes.
 func rawRead(b *testing.B, client *http.Client, url string, buf []byte) {
 	b.Helper()
-	resp, err := client.Post(url+"/vm/vm-1/exec?cmd=x&stdio=base64&stdout=true&stderr=true&uid=0&gid=0", "", http.NoBody) //nolint:noctx // it ends by itself
+	req, err := http.NewRequestWithContext(b.Context(), http.MethodPost,
+		url+"/vm/vm-1/exec?cmd=x&stdio=base64&stdout=true&stderr=true&uid=0&gid=0", http.NoBody)
+	if err != nil {
+		b.Fatal(err)
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -159,12 +168,9 @@ func BenchmarkExecOutput(b *testing.B) {
 			}},
 		} {
 			b.Run(way.name+"/"+encoding, func(b *testing.B) {
-				var before, after runtime.MemStats
-				runtime.ReadMemStats(&before)
-				way.run()
-				runtime.ReadMemStats(&after)
 				pair(b, total, way.run, plain)
-				b.ReportMetric(float64(after.Mallocs-before.Mallocs)/benchFrames, "allocs/frame")
+				// The server's are among them.
+				b.ReportMetric(testing.AllocsPerRun(1, way.run)/benchFrames, "allocs/frame")
 			})
 		}
 	}

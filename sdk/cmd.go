@@ -345,8 +345,7 @@ func (c *RemoteCmd) Wait() error {
 // closePipes closes the ends that callers have.
 func (c *RemoteCmd) closePipes() {
 	if c.stdin != nil {
-		_ = pipeWriter{c.stdin}.Close()     // never fails
-		c.stdin.closeRead(io.ErrClosedPipe) // nobody reads any more
+		_ = pipeWriter{c.stdin}.Close() // never fails
 	}
 	for _, pipe := range c.outputs {
 		pipe.closeRead(io.ErrClosedPipe)

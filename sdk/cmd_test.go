@@ -124,6 +124,22 @@ func TestOutput(t *testing.T) {
 		t.Errorf("Stderr has %d bytes, want %d", len(exit.Stderr), len(want))
 	}
 
+	// In pieces larger than what is kept of either end.
+	long := new(strings.Builder)
+	for i := range 20 << 10 {
+		fmt.Fprintf(long, "%09d\n", i)
+	}
+	text := long.String()
+	frame := func(part string) string { return fmt.Sprintf(`{"stderr":%q}`+"\n", part) }
+	_, err = serve(t, stream(frame(text[:100<<10]), frame(text[100<<10:]), `{"exit_code":1}`)).Command(t.Context(), "vm-1", "x").Output()
+	if !errors.As(err, &exit) {
+		t.Fatalf("Output = %v, want an ExitError", err)
+	}
+	want = text[:32<<10] + fmt.Sprintf("\n... %d bytes are left out ...\n", len(text)-64<<10) + text[len(text)-32<<10:]
+	if string(exit.Stderr) != want {
+		t.Errorf("Stderr has %d bytes that are not the first and the last 32 KiB of %d", len(exit.Stderr), len(text))
+	}
+
 	out, err = client.CommandContext(t.Context(), vm, "both").CombinedOutput()
 	if string(out) != "out\nerr\n" || !errors.As(err, &exit) {
 		t.Errorf("CombinedOutput = %q, %v, want both outputs and an ExitError", out, err)
@@ -563,6 +579,20 @@ func TestClosedOutputPipeEndsTheCommand(t *testing.T) {
 	var exit *slicer.ExitError
 	if err := cmd.Wait(); !errors.As(err, &exit) || exit.Signal() != "PIPE" || exit.ExitCode() != -1 {
 		t.Errorf("Wait = %v, want an ExitError with the signal PIPE", err)
+	}
+}
+
+func TestOneWriteToAClosedPipeEndsTheCommand(t *testing.T) {
+	client, vm := newVM(t, nil)
+	cmd := client.Command(t.Context(), vm, "echo", "hello")
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pipe.Close()
+	var exit *slicer.ExitError
+	if err := cmd.Run(); !errors.As(err, &exit) || exit.Signal() != "PIPE" || exit.String() != "signal: PIPE" {
+		t.Errorf("Run = %v, want an ExitError with the signal PIPE", err)
 	}
 }
 

@@ -26,6 +26,7 @@ type cmdRun struct {
 	state   RemoteProcessState
 	err     error      // why nobody knows how the command ended
 	stopped *cmdOutput // the output that ended the command by being broken
+	ended   bool       // err came after the command had told how it ended
 }
 
 func newCmdRun(c *RemoteCmd) *cmdRun {
@@ -134,7 +135,7 @@ func (r *cmdRun) copy(err error) {
 			<-out.copied
 		}
 	}
-	if r.err != nil {
+	if r.err != nil && !r.ended {
 		r.state.code, r.state.exited, r.state.reason = -1, false, r.err.Error()
 	}
 }
@@ -164,6 +165,11 @@ func (r *cmdRun) readFrames() {
 	for frame, err := range r.stream.frames() {
 		if err != nil {
 			r.err = err
+			var late *afterExitError
+			if errors.As(err, &late) {
+				r.note(&late.exit)
+				r.ended = true
+			}
 			return
 		}
 		if frame.kind == frameStarted {

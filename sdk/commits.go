@@ -111,7 +111,7 @@ func (c *SlicerClient) ListCommits(ctx context.Context, opts ListCommitsOptions)
 // DeleteCommit removes a commit (DELETE /vm/commits/{id}). The daemon refuses
 // while VMs need its disk.
 func (c *SlicerClient) DeleteCommit(ctx context.Context, commitID string) error {
-	err := c.call(ctx, apiRequest{method: http.MethodDelete, path: []string{"vm", "commits", commitID}}, nil)
+	err := c.call(ctx, apiRequest{method: http.MethodDelete, path: []string{"vm", "commits", commitID}, prompt: true}, nil)
 	if err != nil {
 		return fmt.Errorf("delete commit %q: %w", commitID, err)
 	}

@@ -247,10 +247,14 @@ func (c *SlicerClient) download(ctx context.Context, vmName, vmPath, mode, accep
 	}
 	resp, err := c.send(ctx, apiRequest{
 		method: http.MethodGet, path: []string{"vm", vmName, "cp"},
-		query: url.Values{"path": {vmPath}, "mode": {mode}}, accept: accept,
+		query: url.Values{"path": {vmPath}, "mode": {mode}}, accept: accept, begins: true,
 	})
 	if err != nil {
 		return nil, fileError(err, vmName, vmPath)
+	}
+	if isHTML(resp.Header.Get("Content-Type"), nil) && resp.Header.Get("X-Slicer-File-Mode") == "" {
+		resp.Body.Close()
+		return nil, errHTML
 	}
 	return resp, nil
 }
@@ -296,8 +300,9 @@ func (c *SlicerClient) downloadFile(ctx context.Context, vmName, vmPath, localPa
 }
 
 // downloadTar extracts what is at vmPath. The archive of a folder and that of a
-// file look alike where the folder holds one file; it is a file's if the one
-// entry has the name that vmPath ends in.
+// file look alike where the folder holds one file of the name that vmPath ends in;
+// then the daemon is asked what vmPath is, and it is taken for a file if the
+// daemon doesn't say.
 func (c *SlicerClient) downloadTar(ctx context.Context, vmName, vmPath, localPath string, perm *fs.FileMode, excludePatterns []string) error {
 	x, err := newExtractor(0, 0, excludePatterns)
 	if err != nil {
@@ -311,7 +316,11 @@ func (c *SlicerClient) downloadTar(ctx context.Context, vmName, vmPath, localPat
 	defer resp.Body.Close()
 	body := &responseReader{ctx: ctx, r: resp.Body}
 	isFile := func(x *extractor) bool {
-		return x.tops == 1 && x.topIsFile && x.top == path.Base(path.Clean(vmPath))
+		if x.tops != 1 || !x.topIsFile || x.top != path.Base(path.Clean(vmPath)) {
+			return false
+		}
+		info, err := c.Stat(ctx, vmName, vmPath)
+		return err != nil || !info.IsDir()
 	}
 	return x.extractTo(ctx, body, localPath, isFile)
 }

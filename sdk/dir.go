@@ -44,6 +44,10 @@ func isEntryName(name string) bool {
 func (c *SlicerClient) Stat(ctx context.Context, vmName, vmPath string) (*SlicerFSInfo, error) {
 	var info SlicerFSInfo
 	err := c.callFile(ctx, vmName, vmPath, apiRequest{method: http.MethodGet, path: []string{"vm", vmName, "fs", "stat"}}, &info)
+	// Only a root may go without a name.
+	if err == nil && info.Name == "" && (info.Type == "" || strings.Trim(vmPath, "/.") != "") {
+		err = errors.New("the daemon's answer describes no file")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("stat %s in VM %q: %w", vmPath, vmName, err)
 	}
@@ -89,7 +93,7 @@ func (c *SlicerClient) mkdir(ctx context.Context, vmName, vmPath string, perm fs
 	err := errNoVMPath
 	if vmPath != "" {
 		err = c.call(ctx, apiRequest{
-			method: http.MethodPost, path: []string{"vm", vmName, "fs", "mkdir"}, json: body,
+			method: http.MethodPost, path: []string{"vm", vmName, "fs", "mkdir"}, json: body, prompt: true,
 		}, nil)
 	}
 	if err != nil {

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // ErrIsDirectory is what errors.Is finds in the error of a call that wanted a
@@ -68,6 +71,10 @@ func fileError(err error, vmName, vmPath string) error {
 			return fmt.Errorf("%w: %w", fs.ErrExist, err)
 		}
 	case http.StatusNotFound:
+		message = strings.ReplaceAll(message, strings.ToLower(refusal.Path), " ")
+		if plain, err := url.PathUnescape(refusal.Path); err == nil {
+			message = strings.ReplaceAll(message, strings.ToLower(plain), " ")
+		}
 		if isAboutPath(message, strings.ToLower(vmName), strings.ToLower(vmPath)) {
 			return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 		}
@@ -80,7 +87,7 @@ func fileError(err error, vmName, vmPath string) error {
 // or directory and not of a VM. The VM's own name, which may be any word, doesn't
 // count.
 func isAboutPath(message, vmName, vmPath string) bool {
-	if strings.Count(vmPath, "/") > 0 && len(vmPath) > 1 && strings.Contains(message, vmPath) {
+	if strings.Count(vmPath, "/") > 0 && len(vmPath) > 1 && hasPath(message, vmPath) {
 		return true
 	}
 	for _, word := range []string{"\"", "'", " "} {
@@ -98,4 +105,38 @@ func isAboutPath(message, vmName, vmPath string) bool {
 		}
 	}
 	return false
+}
+
+// hasPath reports whether message has vmPath as a whole path, not as a part of
+// another.
+func hasPath(message, vmPath string) bool {
+	for from := 0; ; {
+		at := strings.Index(message[from:], vmPath)
+		if at < 0 {
+			return false
+		}
+		start, end := from+at, from+at+len(vmPath)
+		if !endsInPath(message[:start]) && !startsInPath(message[end:]) {
+			return true
+		}
+		from = start + 1
+	}
+}
+
+// endsInPath reports whether text ends in what a path would go on from.
+func endsInPath(text string) bool {
+	r, _ := utf8.DecodeLastRuneInString(text)
+	return isPathRune(r)
+}
+
+// startsInPath reports whether text starts with what a path would go on with. A
+// dot at the end of a sentence isn't.
+func startsInPath(text string) bool {
+	rest := strings.TrimLeft(text, ".")
+	r, _ := utf8.DecodeRuneInString(rest)
+	return rest != "" && isPathRune(r)
+}
+
+func isPathRune(r rune) bool {
+	return r != utf8.RuneError && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("/._-~%", r))
 }

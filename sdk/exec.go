@@ -2,6 +2,7 @@ package slicer
 
 import (
 	"context"
+	"errors"
 	"io"
 	"iter"
 	"os"
@@ -149,9 +150,12 @@ func (c *SlicerClient) ExecWithReader(ctx context.Context, nodeName string, exec
 func sendFrames(ctx context.Context, results chan<- SlicerExecWriteResult, frames iter.Seq2[*execFrame, error]) {
 	for frame, err := range frames {
 		if err != nil {
-			sendLast(ctx, results, SlicerExecWriteResult{
-				Timestamp: time.Now(), ExitCode: -1, Error: err.Error(), Type: "error",
-			})
+			last := SlicerExecWriteResult{Timestamp: time.Now(), ExitCode: -1, Error: err.Error(), Type: "error"}
+			var late *afterExitError
+			if errors.As(err, &late) {
+				last.ExitCode, last.Signal = late.exit.exitCode, late.exit.signal
+			}
+			sendLast(ctx, results, last)
 			return
 		}
 		select {

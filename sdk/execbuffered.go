@@ -89,7 +89,7 @@ func execCall(vmName string, execReq SlicerExecRequest) (apiRequest, error) {
 	case !execReq.Stdout && !execReq.Stderr:
 		execReq.Stdout, execReq.Stderr = true, true
 	}
-	return apiRequest{method: http.MethodPost, path: []string{"vm", vmName, "exec"}, query: execQuery(execReq)}, nil
+	return apiRequest{method: http.MethodPost, path: []string{"vm", vmName, "exec"}, query: execQuery(execReq), hidden: envValues(execReq.Env)}, nil
 }
 
 func readBuffered(resp *http.Response) (*SlicerExecResult, error) {

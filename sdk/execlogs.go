@@ -79,7 +79,7 @@ func (c *SlicerClient) openLogs(ctx context.Context, vmName, execID string, opts
 	callCtx, cancel := context.WithCancel(ctx)
 	resp, err := c.send(callCtx, apiRequest{ //nolint:bodyclose // the stream closes it
 		method: http.MethodGet, path: []string{"vm", vmName, "exec", execID, "logs"}, query: query,
-		accept: "application/x-ndjson, application/json",
+		accept: "application/x-ndjson, application/json", begins: true,
 	})
 	if err != nil {
 		cancel()

@@ -102,6 +102,7 @@ func (c *SlicerClient) openExec(ctx context.Context, vmName string, query url.Va
 	req := apiRequest{
 		method: http.MethodPost, path: []string{"vm", vmName, "exec"}, query: query,
 		accept: "application/x-ndjson, application/json",
+		begins: stdin == nil, hidden: envValues(query["env"]),
 	}
 	var input *stdinBody
 	if stdin != nil {
@@ -142,6 +143,18 @@ func execQuery(r SlicerExecRequest) url.Values {
 	query.Set("stdout", strconv.FormatBool(r.Stdout))
 	query.Set("stderr", strconv.FormatBool(r.Stderr))
 	return query
+}
+
+// envValues are the values of KEY=VALUE entries that are long enough to be told
+// from other words of an error.
+func envValues(env []string) []string {
+	var values []string
+	for _, kv := range env {
+		if _, value, _ := strings.Cut(kv, "="); len(value) >= 4 {
+			values = append(values, value)
+		}
+	}
+	return values
 }
 
 // setID adds a uid or gid unless it is left to the agent.
@@ -208,6 +221,9 @@ func (s *execStream) frames() iter.Seq2[*execFrame, error] {
 				break
 			}
 			if err != nil {
+				if exit != nil && exit.exitCode != 0 && s.ctx.Err() == nil {
+					err = &afterExitError{exit: *exit, err: err}
+				}
 				yield(nil, err)
 				return
 			}
@@ -238,6 +254,20 @@ func (s *execStream) frames() iter.Seq2[*execFrame, error] {
 		}
 	}
 }
+
+// afterExitError is a stream that broke after it had told that the command
+// failed: output may be missing, but the exit status is known. After a status of
+// 0 the break is all that counts: it must not look like success.
+type afterExitError struct {
+	exit execFrame
+	err  error
+}
+
+func (e *afterExitError) Error() string {
+	return fmt.Sprintf("the command had ended with exit status %d, but the rest of its output is lost: %v", e.exit.exitCode, e.err)
+}
+
+func (e *afterExitError) Unwrap() error { return e.err }
 
 // errNoExit is a stream that ends in good order but too early.
 var errNoExit = fmt.Errorf("the stream ended before the command did: %w", io.ErrUnexpectedEOF)

@@ -3,6 +3,7 @@ package slicer
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -77,6 +78,7 @@ func (h SlicerAgentHealthResponse) MarshalJSON() ([]byte, error) {
 	})
 }
 
+// secondsToDuration returns n seconds, or the nearest duration there is.
 func secondsToDuration(n json.Number) (time.Duration, error) {
 	if n == "" {
 		return 0, nil
@@ -87,11 +89,16 @@ func secondsToDuration(n json.Number) (time.Duration, error) {
 	// Too large, or written with an exponent.
 	seconds, err := n.Float64()
 	if err != nil {
-		return 0, fmt.Errorf("%s is not a number of seconds", n)
+		if !errors.Is(err, strconv.ErrRange) {
+			return 0, fmt.Errorf("%s is not a number of seconds", n)
+		}
 	}
 	nanos := math.Round(seconds * float64(time.Second))
-	if math.Abs(nanos) >= math.MaxInt64 {
-		return 0, fmt.Errorf("%s seconds is out of range", n)
+	switch {
+	case nanos >= math.MaxInt64:
+		return math.MaxInt64, nil
+	case nanos <= math.MinInt64:
+		return math.MinInt64, nil
 	}
 	return time.Duration(nanos), nil
 }

@@ -51,7 +51,7 @@ func (c *SlicerClient) Shutdown(ctx context.Context, hostname string, request *S
 		return fmt.Errorf("shut down VM %q: the action must be shutdown or reboot, not %q", hostname, action)
 	}
 	err := c.call(ctx, apiRequest{
-		method: http.MethodPost, path: []string{"vm", hostname, "shutdown"}, query: url.Values{"action": {action}},
+		method: http.MethodPost, path: []string{"vm", hostname, "shutdown"}, query: url.Values{"action": {action}}, prompt: true,
 	}, nil)
 	if err != nil {
 		return fmt.Errorf("shut down VM %q: %w", hostname, err)

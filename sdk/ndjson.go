@@ -14,7 +14,7 @@ const (
 	// A lineReader's buffer is small for a stream of few words and large
 	// once more comes at a time than it holds. Only a line that is longer
 	// still makes it grow further.
-	smallBuffer = 4 << 10
+	smallBuffer = 1 << 10
 	bulkBuffer  = 128 << 10
 
 	// maxEmptyReads is how often a reader may return nothing in a row.
@@ -71,6 +71,7 @@ func (r *lineReader) fill() error {
 	if pending > maxFrame {
 		return errLongFrame
 	}
+	full := r.end == len(r.buf)
 	if r.start > 0 && (pending == 0 || len(r.buf)-r.end < len(r.buf)/4) {
 		copy(r.buf, r.buf[r.start:r.end])
 		r.start, r.end, r.searched = 0, pending, r.searched-r.start
@@ -78,8 +79,10 @@ func (r *lineReader) fill() error {
 	switch {
 	case len(r.buf) == 0:
 		r.grow(smallBuffer)
+	case full && len(r.buf) < bulkBuffer:
+		r.grow(bulkBuffer)
 	case r.end == len(r.buf):
-		r.grow(max(bulkBuffer, 2*len(r.buf)))
+		r.grow(2 * len(r.buf))
 	}
 	for range maxEmptyReads {
 		var n int

@@ -98,7 +98,7 @@ func (c *SlicerClient) ListProxyClients(ctx context.Context) ([]ProxyClient, err
 func (c *SlicerClient) CreateProxyClient(ctx context.Context, request CreateProxyClientRequest) (*ProxyClientCreated, error) {
 	var created ProxyClientCreated
 	err := c.call(ctx, apiRequest{
-		method: http.MethodPost, path: []string{"proxy", "v1", "clients"}, json: request,
+		method: http.MethodPost, path: []string{"proxy", "v1", "clients"}, json: request, prompt: true,
 		hidden: []string{request.Token},
 	}, &created)
 	if err != nil {
@@ -111,7 +111,7 @@ func (c *SlicerClient) CreateProxyClient(ctx context.Context, request CreateProx
 // rules (DELETE /proxy/v1/clients/{name}).
 func (c *SlicerClient) DeleteProxyClient(ctx context.Context, name string) error {
 	err := c.call(ctx, apiRequest{
-		method: http.MethodDelete, path: []string{"proxy", "v1", "clients", name},
+		method: http.MethodDelete, path: []string{"proxy", "v1", "clients", name}, prompt: true,
 	}, nil)
 	if err != nil {
 		return fmt.Errorf("delete proxy client %q: %w", name, err)
@@ -138,7 +138,7 @@ func (c *SlicerClient) ListProxyAllowRules(ctx context.Context, client string) (
 func (c *SlicerClient) AddProxyAllowRule(ctx context.Context, request AddProxyAllowRequest) (*ProxyAllowRule, error) {
 	var rule ProxyAllowRule
 	err := c.call(ctx, apiRequest{
-		method: http.MethodPost, path: []string{"proxy", "v1", "allows"}, json: request,
+		method: http.MethodPost, path: []string{"proxy", "v1", "allows"}, json: request, prompt: true,
 	}, &rule)
 	if err != nil {
 		return nil, fmt.Errorf("add rule to proxy client %q: %w", request.Client, err)
@@ -150,7 +150,7 @@ func (c *SlicerClient) AddProxyAllowRule(ctx context.Context, request AddProxyAl
 // in the rule, wildcards included (DELETE /proxy/v1/allows/{client}/{host}).
 func (c *SlicerClient) RemoveProxyAllowRule(ctx context.Context, client, host string) error {
 	err := c.call(ctx, apiRequest{
-		method: http.MethodDelete, path: []string{"proxy", "v1", "allows", client, host},
+		method: http.MethodDelete, path: []string{"proxy", "v1", "allows", client, host}, prompt: true,
 	}, nil)
 	if err != nil {
 		return fmt.Errorf("remove rule of proxy client %q: %w", client, err)
@@ -177,7 +177,7 @@ func (c *SlicerClient) ListProxySecrets(ctx context.Context) ([]ProxySecret, err
 func (c *SlicerClient) CreateProxySecret(ctx context.Context, request CreateProxySecretRequest) (*ProxySecret, error) {
 	var secret ProxySecret
 	err := c.call(ctx, apiRequest{
-		method: http.MethodPost, path: []string{"proxy", "v1", "secrets"}, json: request,
+		method: http.MethodPost, path: []string{"proxy", "v1", "secrets"}, json: request, prompt: true,
 		hidden: []string{request.Value, base64.StdEncoding.EncodeToString([]byte(request.Value))},
 	}, &secret)
 	if IsAPIStatus(err, http.StatusConflict) {
@@ -193,7 +193,7 @@ func (c *SlicerClient) CreateProxySecret(ctx context.Context, request CreateProx
 // /proxy/v1/secrets/{name}). Rules that name it match nothing from then on.
 func (c *SlicerClient) DeleteProxySecret(ctx context.Context, name string) error {
 	err := c.call(ctx, apiRequest{
-		method: http.MethodDelete, path: []string{"proxy", "v1", "secrets", name},
+		method: http.MethodDelete, path: []string{"proxy", "v1", "secrets", name}, prompt: true,
 	}, nil)
 	if err != nil {
 		return fmt.Errorf("delete proxy secret %q: %w", name, err)

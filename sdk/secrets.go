@@ -34,13 +34,18 @@ func (s *Secret) UnmarshalJSON(data []byte) error {
 	type fields Secret
 	wire := struct {
 		*fields
-		ModTime *time.Time `json:"mod_time"`
+		ModifiedAt wireTime `json:"modified_at"`
+		ModTime    wireTime `json:"mod_time"`
 	}{fields: (*fields)(s)}
 	if err := json.Unmarshal(data, &wire); err != nil {
 		return err
 	}
-	if s.ModifiedAt == nil {
-		s.ModifiedAt = wire.ModTime
+	s.ModifiedAt = nil
+	for _, at := range []time.Time{time.Time(wire.ModifiedAt), time.Time(wire.ModTime)} {
+		if !at.IsZero() {
+			s.ModifiedAt = &at
+			break
+		}
 	}
 	return nil
 }
@@ -77,10 +82,10 @@ type UpdateSecretRequest struct {
 	// Permissions of the file in octal.
 	Permissions string `json:"permissions,omitempty"`
 
-	// UID is to own the file. NonRootUser is not sent either.
+	// UID is to own the file; 0 leaves the owner as it is. NonRootUser is not sent either.
 	UID uint32 `json:"uid,omitempty"`
 
-	// GID is to be the file's group. NonRootUser is not sent either.
+	// GID is to be the file's group; 0 leaves the group as it is. NonRootUser is not sent either.
 	GID uint32 `json:"gid,omitempty"`
 }
 
@@ -90,8 +95,8 @@ type secretWire struct {
 	Name        string  `json:"name,omitempty"`
 	Data        *string `json:"data,omitempty"`
 	Permissions string  `json:"permissions,omitempty"`
-	UID         uint32  `json:"uid,omitempty"`
-	GID         uint32  `json:"gid,omitempty"`
+	UID         *uint32 `json:"uid,omitempty"`
+	GID         *uint32 `json:"gid,omitempty"`
 }
 
 // CreateSecret creates a secret (POST /secrets). It returns ErrSecretExists if
@@ -105,9 +110,9 @@ func (c *SlicerClient) CreateSecret(ctx context.Context, request CreateSecretReq
 		method: http.MethodPost, path: []string{"secrets"},
 		json: secretWire{
 			Name: request.Name, Data: &data, Permissions: request.Permissions,
-			UID: idOrZero(request.UID), GID: idOrZero(request.GID),
+			UID: idOrNil(request.UID), GID: idOrNil(request.GID),
 		},
-		hidden: []string{data, request.Data},
+		hidden: []string{data, request.Data}, prompt: true,
 	}, nil)
 	if IsAPIStatus(err, http.StatusConflict) {
 		return ErrSecretExists
@@ -133,9 +138,12 @@ func (c *SlicerClient) ListSecrets(ctx context.Context) ([]Secret, error) {
 // PatchSecret changes a secret's value, permissions or owner (PATCH
 // /secrets/{name}); what request leaves zero stays as it is.
 func (c *SlicerClient) PatchSecret(ctx context.Context, secretName string, request UpdateSecretRequest) error {
-	wire := secretWire{
-		Permissions: request.Permissions,
-		UID:         idOrZero(request.UID), GID: idOrZero(request.GID),
+	wire := secretWire{Permissions: request.Permissions}
+	if request.UID != 0 {
+		wire.UID = idOrNil(request.UID)
+	}
+	if request.GID != 0 {
+		wire.GID = idOrNil(request.GID)
 	}
 	var hidden []string
 	if request.Data != "" {
@@ -144,7 +152,7 @@ func (c *SlicerClient) PatchSecret(ctx context.Context, secretName string, reque
 		hidden = []string{data, request.Data}
 	}
 	err := c.call(ctx, apiRequest{
-		method: http.MethodPatch, path: []string{"secrets", secretName}, json: wire, hidden: hidden,
+		method: http.MethodPatch, path: []string{"secrets", secretName}, json: wire, hidden: hidden, prompt: true,
 	}, nil)
 	if err != nil {
 		return fmt.Errorf("update secret %q: %w", secretName, err)
@@ -154,18 +162,17 @@ func (c *SlicerClient) PatchSecret(ctx context.Context, secretName string, reque
 
 // DeleteSecret removes a secret (DELETE /secrets/{name}).
 func (c *SlicerClient) DeleteSecret(ctx context.Context, secretName string) error {
-	err := c.call(ctx, apiRequest{method: http.MethodDelete, path: []string{"secrets", secretName}}, nil)
+	err := c.call(ctx, apiRequest{method: http.MethodDelete, path: []string{"secrets", secretName}, prompt: true}, nil)
 	if err != nil {
 		return fmt.Errorf("delete secret %q: %w", secretName, err)
 	}
 	return nil
 }
 
-// idOrZero turns the sentinel that is never sent into the value that omitempty
-// leaves out.
-func idOrZero(id uint32) uint32 {
+// idOrNil turns the sentinel that is never sent into what omitempty leaves out.
+func idOrNil(id uint32) *uint32 {
 	if id == NonRootUser {
-		return 0
+		return nil
 	}
-	return id
+	return &id
 }

@@ -66,7 +66,7 @@ func (c *SlicerClient) ReplaceVMTags(ctx context.Context, hostname string, tags 
 func (c *SlicerClient) patchTags(ctx context.Context, hostname, doing string, patch tagsPatch) ([]string, error) {
 	var answer vmTags
 	err := c.call(ctx, apiRequest{
-		method: http.MethodPatch, path: []string{"vm", hostname, "tags"}, json: patch,
+		method: http.MethodPatch, path: []string{"vm", hostname, "tags"}, json: patch, prompt: true,
 	}, &answer)
 	if err != nil {
 		return nil, fmt.Errorf("%s VM %q: %w", doing, hostname, err)

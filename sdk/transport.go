@@ -52,6 +52,7 @@ type apiRequest struct {
 	accept     string      // "" is application/json
 	upgrade    bool        // ask for a change of protocol, and take nothing else
 	prompt     bool        // give up after promptTimeout
+	begins     bool        // give up when the answer hasn't begun after promptTimeout; it may last
 	mayBeEmpty bool        // an answer without a body is none, not a malformed one
 }
 
@@ -224,6 +225,11 @@ func (c *SlicerClient) send(ctx context.Context, r apiRequest) (*http.Response, 
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
 
+	var begun *beginning
+	if r.begins {
+		begun = awaitBeginning(ctx)
+		req = req.WithContext(begun.ctx)
+	}
 	client := c.http
 	if r.upgrade && client.Timeout > 0 {
 		// The timeout is for the handshake alone: what comes after it lasts.
@@ -234,8 +240,15 @@ func (c *SlicerClient) send(ctx context.Context, r apiRequest) (*http.Response, 
 		client, req = &lasting, req.WithContext(bounded)
 	}
 	resp, err := client.Do(req)
+	if err == nil && begun != nil {
+		err = begun.at(resp)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", r.method, escaped, transportError(ctx, err))
+		err = fmt.Errorf("%s %s: %w", r.method, escaped, transportError(req.Context(), err))
+		if begun != nil {
+			begun.giveUp()
+		}
+		return nil, err
 	}
 	if r.upgrade && resp.StatusCode == http.StatusSwitchingProtocols {
 		return resp, nil
@@ -249,6 +262,48 @@ func (c *SlicerClient) send(ctx context.Context, r apiRequest) (*http.Response, 
 		return nil, fmt.Errorf("%s %s: answered %d, not with a change of protocol", r.method, escaped, resp.StatusCode)
 	}
 	return resp, nil
+}
+
+// beginning bounds the time until an answer begins, and nothing after it.
+type beginning struct {
+	ctx    context.Context // of the request
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+}
+
+func awaitBeginning(ctx context.Context) *beginning {
+	b := &beginning{}
+	b.ctx, b.cancel = context.WithCancelCause(ctx)
+	b.timer = time.AfterFunc(promptTimeout, func() { b.cancel(errNoAnswer) })
+	return b
+}
+
+// at is called with the answer, whose body then ends the request.
+func (b *beginning) at(resp *http.Response) error {
+	if !b.timer.Stop() {
+		resp.Body.Close()
+		return errNoAnswer
+	}
+	resp.Body = &endingBody{ReadCloser: resp.Body, end: func() { b.cancel(nil) }}
+	return nil
+}
+
+// giveUp ends the request.
+func (b *beginning) giveUp() {
+	b.timer.Stop()
+	b.cancel(nil)
+}
+
+// endingBody is a body whose Close also ends its request's context.
+type endingBody struct {
+	io.ReadCloser
+	end func()
+}
+
+// Close implements io.Closer.
+func (b *endingBody) Close() error {
+	defer b.end()
+	return b.ReadCloser.Close()
 }
 
 // call makes a call and decodes its answer, which must be one JSON value, into

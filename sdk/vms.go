@@ -265,7 +265,10 @@ func (c *SlicerClient) ResumeVM(ctx context.Context, hostname string) error {
 // changeState posts one of the verbs that move a VM from one state to another
 // and are answered with text.
 func (c *SlicerClient) changeState(ctx context.Context, hostname, verb string) error {
-	err := c.call(ctx, apiRequest{method: http.MethodPost, path: []string{"vm", hostname, verb}}, nil)
+	err := c.call(ctx, apiRequest{
+		method: http.MethodPost, path: []string{"vm", hostname, verb},
+		prompt: verb != "suspend", // which writes the memory to disk
+	}, nil)
 	if err != nil {
 		return fmt.Errorf("%s VM %q: %w", verb, hostname, err)
 	}

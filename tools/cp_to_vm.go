@@ -197,8 +197,8 @@ func (t *Toolset) copyFailed(ctx context.Context, err error, vm slicer.SlicerNod
 			name, machine, quote(path.Join(in.VMPath, filepath.Base(in.HostPath))))
 	case isMissing(err):
 		folder := path.Dir(path.Clean(in.VMPath))
-		return refuse("VM %s has no folder for vm_path %s%s. Make it with exec(vm=%s, command=%s) and retry, or use another path.",
-			machine, name, saidIn(err), machine, quote("mkdir -p -- "+shellWord(folder)))
+		return refuse("vm_path %s can't be made in VM %s%s: its folder isn't there, or takes nothing new. Make it with exec(vm=%s, user=%q, command=%s) and retry, or use another path.",
+			name, machine, saidIn(err), machine, "root", quote("mkdir -p -- "+shellWord(folder)))
 	case refused:
 	case errors.Is(err, context.DeadlineExceeded):
 		next := "Leave out what isn't needed with exclude, or copy subfolders one by one."

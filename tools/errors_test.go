@@ -6,7 +6,6 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -172,32 +171,47 @@ func TestOldAgents(t *testing.T) {
 // TestEndedVMIsTold is about a VM that is no longer there when its command has
 // been killed.
 func TestEndedVMIsTold(t *testing.T) {
+	const (
+		killed = `{"type":"started","pid":1}` + "\n" + `{"type":"stdout","stdout":"half"}` + "\n" + `{"type":"exit","exit_code":137,"signal":"KILL","error":"signal: KILL"}` + "\n"
+		cut    = `{"type":"stdout","stdout":"half"}` + "\n"
+	)
 	for _, tc := range []struct {
 		name, stream string
-		want         []string
+		status       string // of the VM afterwards
+		fails        bool
+		want         string
 	}{
-		{"killed with its VM", `{"type":"exit","exit_code":137,"signal":"KILL","error":"signal: KILL"}` + "\n", []string{"killed by SIGKILL after ", `VM "web" is gone`, "create_vm"}},
-		{"cut off with its VM", `{"type":"stdout","stdout":"half"}` + "\n", []string{"how the command ended is not known", `VM "web" is gone`, "create_vm"}},
+		{"killed with its VM", killed, "", true, `VM "web" is gone: it was deleted or has ended`},
+		{"killed while its VM is deleted", killed, "Stopped", true, `VM "web" is gone: it was deleted or has ended`},
+		{"killed with its VM, as an old agent says it", `{"stdout":"half"}` + "\n" + `{"exit_code":137,"error":"exit status 137"}` + "\n", "", true, `VM "web" is gone`},
+		{"killed by itself", killed, "Running", false, "killed by SIGKILL after "},
+		{"cut off with its VM", cut, "", true, `VM "web" is gone: it was deleted or has ended`},
+		{"cut off while its VM is deleted", cut, "Stopped", true, `VM "web" is gone`},
+		{"cut off from a VM that was paused", cut, "Paused", true, `VM "web" is paused. Call resume(vm="web") first`},
+		{"cut off from a VM that runs", cut, "Running", true, "how the command ended is not known"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			nodes, err := json.Marshal([]slicer.SlicerNode{{Hostname: "sbox-1", Tags: []string{"name=web", "owner=" + testOwner}}})
-			if err != nil {
-				t.Fatal(err)
+			client := turningDaemon(t, tc.status, answer(200, tc.stream))
+			res := connect(t, tools.Config{Client: client}).raw(t.Context(), "exec", args{"command": "x"})
+			got := textOf(t, res)
+			head, output, _ := strings.Cut(got, "```")
+			wantText(t, "the beginning of exec", head, tc.want)
+			wantText(t, "the rest of exec", output, "half")
+			if res.IsError != tc.fails {
+				t.Errorf("exec = %q, an error %v, want %v", got, res.IsError, tc.fails)
 			}
-			var ended atomic.Bool
-			client := daemonWith(t, func(w http.ResponseWriter, r *http.Request) {
-				switch {
-				case r.URL.Path != "/nodes":
-					ended.Store(true)
-					answer(200, tc.stream)(w, r)
-				case ended.Load():
-					answer(200, "[]")(w, r)
-				default:
-					answer(200, string(nodes))(w, r)
-				}
-			})
-			got := textOf(t, connect(t, tools.Config{Client: client}).raw(t.Context(), "exec", args{"command": "x"}))
-			wantText(t, "exec", got, tc.want...)
+			if strings.Contains(got, "gone") != strings.Contains(tc.want, "gone") {
+				t.Errorf("exec = %q, want it to say that the VM is gone only where it is", got)
+			}
 		})
+	}
+}
+
+// TestNotBegunInAVMThatEnds is about an exec that breaks off before its first
+// frame.
+func TestNotBegunInAVMThatEnds(t *testing.T) {
+	for status, want := range map[string]string{"": `VM "web" is gone: it was deleted or has ended`, "Paused": `VM "web" is paused`} {
+		s := connect(t, tools.Config{Client: turningDaemon(t, status, cutOff)})
+		wantText(t, "exec", s.fail("exec", args{"command": "x"}), want)
 	}
 }

@@ -76,7 +76,7 @@ func (t *Toolset) exec(ctx context.Context, in execInput) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	t.explainEnd(ctx, &res, last, vm, limited.Err() != nil)
+	t.explainEnd(ctx, &res, last, vm, timeout)
 	more := fmt.Sprintf("to see it, run the command with its output in a file (… > /tmp/out.log 2>&1) and call read_file(vm=%s, file_path=\"/tmp/out.log\", offset=…)", quote(handle(vm)))
 	res.Text += "\n" + out.text(more)
 	return res, nil
@@ -94,15 +94,16 @@ func (t *Toolset) execRefused(ctx context.Context, err error, vm slicer.SlicerNo
 
 // explainEnd adds to the first line of an answer how the VM stands, where that
 // is why the command ended as it did.
-func (t *Toolset) explainEnd(ctx context.Context, res *Result, last slicer.SlicerExecWriteResult, vm slicer.SlicerNode, late bool) {
+func (t *Toolset) explainEnd(ctx context.Context, res *Result, last slicer.SlicerExecWriteResult, vm slicer.SlicerNode, timeout time.Duration) {
 	var s standing
 	switch {
-	case res.Failed || last.Signal == "KILL":
+	case res.Failed, last.Signal == "KILL", last.Signal == "TERM", last.ExitCode == 128+9:
 		s = t.standingAfter(ctx, vm)
-	case late && last.Type != "exit":
+	case res.Text == timedOut(timeout):
 		s = t.standingOf(ctx, vm)
 		if s.paused {
-			s.text = fmt.Sprintf("VM %s is paused: the command stands still, and is killed at resume(vm=%s).", quote(handle(vm)), quote(handle(vm)))
+			res.Text = fmt.Sprintf("timed out after %v s;", timeout.Seconds())
+			s.text = fmt.Sprintf("VM %s is paused: the command stands still, and is killed at resume(vm=%s). Output so far:", quote(handle(vm)), quote(handle(vm)))
 		}
 	}
 	if s.text == "" {
@@ -207,7 +208,7 @@ func execOutcome(ctx context.Context, last slicer.SlicerExecWriteResult, timeout
 	case known:
 		return Result{Text: fmt.Sprintf("exit %d%s in %s", last.ExitCode, meaning(last.ExitCode), seconds(took))}, nil
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return Result{Text: fmt.Sprintf("timed out after %v s and was killed; output so far:", timeout.Seconds())}, nil
+		return Result{Text: timedOut(timeout)}, nil
 	case ctx.Err() != nil:
 		return Result{}, ctx.Err()
 	}
@@ -215,6 +216,11 @@ func execOutcome(ctx context.Context, last slicer.SlicerExecWriteResult, timeout
 		Failed: true,
 		Text:   fmt.Sprintf("the connection to the VM broke after %s, so how the command ended is not known. Call list_vms to see the VM's status before a retry. Output so far:", seconds(took)),
 	}, nil
+}
+
+// timedOut is the first line about a command that was killed for its time.
+func timedOut(timeout time.Duration) string {
+	return fmt.Sprintf("timed out after %v s and was killed; output so far:", timeout.Seconds())
 }
 
 // meaning says which signal an exit code of the shell stands for.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -160,6 +161,50 @@ func TestCancelledCallKills(t *testing.T) {
 		t.Errorf("a cancelled exec = %q, want an error", textOf(t, res))
 	}
 	<-killed
+}
+
+// TestTimeoutInAPausedVM is about a command that can't be killed yet.
+func TestTimeoutInAPausedVM(t *testing.T) {
+	started := make(chan struct{})
+	srv := slicertest.NewServer(t, slicertest.Options{Shell: func(ctx context.Context, _ *slicertest.Proc, _ string) int {
+		close(started)
+		<-ctx.Done()
+		return 0
+	}})
+	s := connect(t, tools.Config{Client: srv.Client()})
+	s.call("create_vm", args{"name": "web"})
+	go func() {
+		<-started
+		if err := srv.Client().PauseVM(t.Context(), "sbox-1"); err != nil {
+			t.Errorf("PauseVM = %v", err)
+		}
+	}()
+	got := s.call("exec", args{"command": "x", "timeout_seconds": 1})
+	wantText(t, "exec", got, "timed out after 1 s", `VM "web" is paused: the command stands still`, `resume(vm="web")`)
+	if strings.Contains(got, "was killed") {
+		t.Errorf("exec = %q, which says that a command that stands still was killed", got)
+	}
+}
+
+// TestDeletedUnderACommand is about delete_vm while exec runs.
+func TestDeletedUnderACommand(t *testing.T) {
+	started := make(chan struct{})
+	s := shellSession(t, func(ctx context.Context, p *slicertest.Proc, _ string) int {
+		fmt.Fprint(p.Stdout, "begun\n")
+		close(started)
+		<-ctx.Done()
+		return 0
+	})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		<-started
+		if res := s.raw(t.Context(), "delete_vm", args{"vm": "web"}); res.IsError {
+			t.Errorf("delete_vm = %q", textOf(t, res))
+		}
+	})
+	got := s.fail("exec", args{"command": "x"})
+	wg.Wait()
+	wantText(t, "exec", got, `VM "web" is gone: it was deleted or has ended`, "create_vm")
 }
 
 // TestMuchOutputKeepsHeadAndTail is about a build log whose end counts.

@@ -101,8 +101,7 @@ func TestVMThatVanishes(t *testing.T) {
 	wg.Go(func() { srv.End(<-wrote) })
 	got := textOf(t, s.raw(t.Context(), "exec", args{"command": "x"}))
 	wg.Wait()
-	t.Logf("exec answered %q", got)
-	wantText(t, "exec in a VM that ends", got, "last words")
+	wantText(t, "exec in a VM that ends", got, "last words", `VM "web" is gone`)
 	if strings.HasPrefix(got, "exit 0") {
 		t.Errorf("exec in a VM that ends = %q, which passes for success", got)
 	}

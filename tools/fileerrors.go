@@ -66,7 +66,7 @@ func (t *Toolset) fileFailed(ctx context.Context, err error, c fileCall) error {
 	case api.StatusCode == http.StatusBadRequest && says(api, "not a regular file"):
 		return refuse("%s in VM %s is a device, a pipe or a socket, not a regular file. Use exec for it, or another path.", name, machine)
 	case api.StatusCode == http.StatusBadRequest && says(api, "not a directory"):
-		return refuse("%s in VM %s can't be: a part of that path is a file, not a folder%s. Use another path.", name, machine, said)
+		return refuse("%s in VM %s can't be: it, or a part of that path, is a file and not a folder%s. Use another path.", name, machine, said)
 	}
 	return onVM(handle(c.vm), err)
 }

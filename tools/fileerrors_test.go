@@ -83,7 +83,7 @@ func TestFileCallsThatFail(t *testing.T) {
 		{"a path that is refused in other words", file, "Running", answer(403, `{"error":"read-only"}`), []string{`permission denied on "/opt/x/f" in VM "web" (the daemon says: read-only)`}},
 		{"a wrong token", file, "Running", answer(401, `{"error":"unauthorized"}`), []string{"refused this server's token", "SLICER_TOKEN"}},
 
-		{"a folder that can't be made", file, "Running", answer(404, `{"error":"/opt/x: no such file or directory"}`), []string{`VM "web" has no folder for vm_path "/opt/x/f"`, "(the daemon says: /opt/x: no such file or directory)", `exec(vm="web", command="mkdir -p -- /opt/x")`}},
+		{"a folder that can't be made", file, "Running", answer(404, `{"error":"/opt/x: no such file or directory"}`), []string{`vm_path "/opt/x/f" can't be made in VM "web" (the daemon says: /opt/x: no such file or directory)`, `exec(vm="web", user="root", command="mkdir -p -- /opt/x")`}},
 		{"a path that a daemon tersely doesn't find", file, "Running", answer(404, `not found`), []string{`can't find "/opt/x/f" in VM "web" (the daemon says: not found), though the VM is there`, "ls -la -- /opt/x"}},
 		{"a file that a daemon tersely doesn't find", read, "Running", answer(404, `not found`), []string{`can't find "/opt/x/f" in VM "web"`}},
 		{"a VM that is deleted before a copy", file, "", answer(404, `{"error":"no VM named \"sbox-1\""}`), gone},
@@ -107,15 +107,16 @@ func TestFileCallsThatFail(t *testing.T) {
 		{"a full disk", file, "Running", answer(500, `{"error":"/opt/x/f: write /opt/x/f: no space left on device"}`), []string{`there is no room for "/opt/x/f" in VM "web"`, "no space left on device", "df -h", "remove what isn't needed"}},
 		{"a full disk by its status", tree, "Running", answer(507, ``), []string{`there is no room for "/opt/x" in VM "web"`, "df -h"}},
 		{"a device", read, "Running", answer(400, `{"error":"/opt/x/f: not a regular file"}`), []string{`"/opt/x/f" in VM "web" is a device, a pipe or a socket`, "exec"}},
-		{"a file on the way", file, "Running", answer(400, `{"error":"/opt/x: not a directory"}`), []string{"a part of that path is a file", "(the daemon says: /opt/x: not a directory)"}},
+		{"a file on the way", file, "Running", answer(400, `{"error":"/opt/x: not a directory"}`), []string{"a part of that path, is a file", "(the daemon says: /opt/x: not a directory)"}},
 		{"a folder in the way", file, "Running", answer(400, `{"error":"/opt/x/f is a directory; name a file in it"}`), []string{`vm_path "/opt/x/f" is a folder in VM "web"`, `"/opt/x/f/f"`}},
 		{"a folder in the way, as agents say it", file, "Running", answer(400, `must specify a file not a directory`), []string{`vm_path "/opt/x/f" is a folder in VM "web"`}},
 		{"a redirect", read, "Running", answer(302, ``), []string{"answers with a redirect (status 302)", "SLICER_URL"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel() // some wait for their call's end
 			host := t.TempDir()
 			put(t, host, map[string]string{"f": "x", "dir/a": "x"})
-			s := connect(t, tools.Config{Client: turningDaemon(t, tc.status, tc.handle), Roots: []string{host}, CallLimit: 2 * time.Second})
+			s := connect(t, tools.Config{Client: turningDaemon(t, tc.status, tc.handle), Roots: []string{host}, CallLimit: 5 * time.Second})
 			tool, _, _ := strings.Cut(tc.call, " ")
 			got := s.fail(tool, calls[tc.call])
 			wantText(t, tc.call, got, tc.want...)
@@ -215,7 +216,7 @@ func TestCopyMakesMissingFolders(t *testing.T) {
 			}
 		})
 	}
-	wantText(t, "cp_to_vm below a file", s.fail("cp_to_vm", args{"host_path": "f", "vm_path": "/etc/hostname/a/b"}), "a part of that path is a file")
+	wantText(t, "cp_to_vm below a file", s.fail("cp_to_vm", args{"host_path": "f", "vm_path": "/etc/hostname/a/b"}), "a part of that path, is a file")
 	if got, want := s.fail("cp_to_vm", args{"host_path": "f", "vm_path": "/tmp/new"}), `"/tmp/new" is a folder in VM "web"`; !strings.Contains(got, want) {
 		t.Errorf("cp_to_vm onto the folder that was made = %q, want %q", got, want)
 	}
@@ -234,6 +235,17 @@ func TestCopyIsNotSentTwiceToAMissingVM(t *testing.T) {
 	s.fail("cp_to_vm", args{"host_path": "f", "vm_path": "/tmp/new/f"})
 	if got := copies.Load(); got != 1 {
 		t.Errorf("cp_to_vm to a missing VM made %d copies, want 1", got)
+	}
+}
+
+func TestFullDisk(t *testing.T) {
+	srv := slicertest.NewServer(t, slicertest.Options{DiskBytes: 1 << 10})
+	host := t.TempDir()
+	put(t, host, map[string]string{"dir/f": strings.Repeat("x", 1<<20)})
+	s := connect(t, tools.Config{Client: srv.Client(), Roots: []string{host}})
+	s.call("create_vm", args{"name": "web"})
+	for _, a := range []args{{"host_path": "dir/f", "vm_path": "/tmp/f"}, {"host_path": "dir", "vm_path": "/tmp/d"}} {
+		wantText(t, "cp_to_vm", s.fail("cp_to_vm", a), `in VM "web"`, "there is no room for", "df -h")
 	}
 }
 

@@ -146,11 +146,11 @@ func TestListVMs(t *testing.T) {
 func TestVMArgument(t *testing.T) {
 	client := fakeDaemon(t)
 	s := connect(t, tools.Config{Client: client})
-	wantText(t, "exec without any VM", s.fail("exec", args{"command": "true"}), "there is no VM yet", "create_vm")
+	wantText(t, "exec without any VM", s.fail("exec", args{"command": "true"}), "there is no VM yet", "Call create_vm first, and wait for its answer")
 	wantText(t, "exec on a VM of none", s.fail("exec", args{"vm": "web", "command": "true"}), `no VM named "web"`, "create_vm")
 
 	other := createOther(t, client, "name=api")
-	wantText(t, "exec with only another's VM", s.fail("exec", args{"command": "true"}), "owns no VM", "create_vm", other+" (api)")
+	wantText(t, "exec with only another's VM", s.fail("exec", args{"command": "true"}), "owns no VM", "Call create_vm first, and wait for its answer", other+" (api)")
 	wantText(t, "exec on another's VM by name", s.call("exec", args{"vm": "api", "command": "echo hi"}), "hi")
 
 	s.call("create_vm", args{"name": "web"})

@@ -100,6 +100,8 @@ resume and delete it.
 The Slicer daemon is the one at --url, else one found at its well-known socket.
 Its token comes from SLICER_TOKEN, or from the file that SLICER_TOKEN_FILE names.
 --embedded starts a daemon in this process, whose VMs are Linux namespaces.`
+	root.Version = version()
+	root.SetVersionTemplate(versionText())
 	root.SilenceErrors = true
 	root.SilenceUsage = true
 	root.CompletionOptions.DisableDefaultCmd = true

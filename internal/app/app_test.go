@@ -191,10 +191,12 @@ func write(t *testing.T, name, text string) {
 }
 
 func TestVersion(t *testing.T) {
-	got := newWorld(t).run("", "version")
 	want := regexp.MustCompile(`^slicervm-mcp \S+ \(go1\S+, ` + runtime.GOOS + `/` + runtime.GOARCH + `\)\n$`)
-	if got.code != 0 || !want.MatchString(got.stdout) || got.stderr != "" {
-		t.Errorf("version = %+v, want exit 0 and %v", got, want)
+	for _, arg := range []string{"version", "--version", "-v"} {
+		got := newWorld(t).run("", arg)
+		if got.code != 0 || !want.MatchString(got.stdout) || got.stderr != "" {
+			t.Errorf("%s = %+v, want exit 0 and %v", arg, got, want)
+		}
 	}
 }
 

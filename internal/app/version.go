@@ -14,10 +14,15 @@ func newVersionCommand(p Process) *cobra.Command {
 		Short: "Print the version",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(p.Stdout, "slicervm-mcp %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprint(p.Stdout, versionText())
 			return err
 		},
 	}
+}
+
+// versionText is the line that the version command and --version print.
+func versionText() string {
+	return fmt.Sprintf("slicervm-mcp %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // version is the module's version as the go command recorded it in the

@@ -195,6 +195,20 @@ func TestRefusedCopies(t *testing.T) {
 	}
 }
 
+func TestSymlinkToItselfIsTheCallersFault(t *testing.T) {
+	a := newAPI(t, slicertest.Options{})
+	vm := a.create(`{}`)
+	if err := a.srv.Files(vm).Symlink("/tmp/loop", "/tmp/loop"); err != nil {
+		t.Fatal(err)
+	}
+	for _, method := range []string{"GET", "POST"} {
+		got := a.call(method, cpPath(vm, "path", "/tmp/loop/x"), "x")
+		if got.status != 400 || !strings.Contains(got.message(t), "too many levels of symbolic links") {
+			t.Errorf("%s of a symlink to itself = %d %s, want 400 that says so", method, got.status, got.body)
+		}
+	}
+}
+
 func TestUnknownCopyModeIsSaidInPlainText(t *testing.T) {
 	a := newAPI(t, slicertest.Options{})
 	vm := a.create(`{}`)

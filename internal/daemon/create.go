@@ -232,10 +232,8 @@ func (d *Daemon) boot(ctx context.Context, plan vmPlan) (*vm, error) {
 		d.undo(v)
 		return nil, fmt.Errorf("boot VM %q: %w", v.hostname, context.Cause(ctx))
 	}
+	d.vms.publish(v) // before anybody takes it away again
 	d.tasks.Go(func() { d.watch(v) })
-	if !d.vms.publish(v) {
-		return nil, refuse(http.StatusInternalServerError, "VM %q ended as soon as it had booted", v.hostname)
-	}
 	d.pushSecrets(ctx, v) // those that changed while it booted
 	if v.userdata.script != "" {
 		d.tasks.Go(func() { d.runUserdata(v) })

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 
 	"github.com/slicervm-mcp/slicervm-mcp/internal/daemon"
+	"github.com/slicervm-mcp/slicervm-mcp/sdk/slicertest"
 )
 
 // lingeringGuest is a guest, and its own hypervisor, whose disk takes until
@@ -224,4 +225,89 @@ func TestCallsOnAGuestThatHasEndedAreOfAMissingVM(t *testing.T) {
 		})
 	}
 	a.want(201, "POST", "/secrets", secretBody("key", "x", ""))
+}
+
+// stillborn is a hypervisor whose guests end as soon as they have booted.
+type stillborn struct{}
+
+func (stillborn) Close() error { return nil }
+
+func (stillborn) Boot(context.Context, daemon.GuestSpec) (daemon.Guest, error) {
+	g := &lingeringGuest{brokenGuest: &brokenGuest{done: make(chan struct{})}, removed: make(chan struct{})}
+	close(g.done)
+	close(g.removed)
+	return g, nil
+}
+
+func TestVMThatEndsAtOnceIsNotListed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, err := daemon.New(daemon.Config{Hypervisor: stillborn{}})
+		if err != nil {
+			t.Fatalf("New = %v", err)
+		}
+		a := &api{t: t, handler: d}
+		for range 100 {
+			a.create(`{"tags":["name=web"]}`)
+			synctest.Wait()
+			if got := a.want(200, "GET", "/nodes", "").body; strings.TrimSpace(got) != "[]" {
+				t.Fatalf("GET /nodes = %s, want no VM", got)
+			}
+		}
+		if err := d.Close(t.Context()); err != nil {
+			t.Errorf("Close = %v", err)
+		}
+	})
+}
+
+// TestConnectionOutlivesItsVM is about the next call on the connection of one
+// whose VM has ended.
+func TestConnectionOutlivesItsVM(t *testing.T) {
+	for _, tt := range []struct{ name, path, body string }{
+		{"without a body", "?cmd=wait", ""},
+		{"with a body", "?cmd=wait&stdin=true", "input"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			runs := make(chan struct{})
+			a := newAPI(t, slicertest.Options{Programs: map[string]slicertest.Program{
+				"wait": func(ctx context.Context, p *slicertest.Proc) int {
+					_, _ = io.Copy(io.Discard, p.Stdin) // the input is of no interest
+					close(runs)
+					<-ctx.Done()
+					return 0
+				},
+			}})
+			transport := &http.Transport{MaxConnsPerHost: 1}
+			defer transport.CloseIdleConnections()
+			call := func(path, body string) (status int, text string) {
+				t.Helper()
+				resp, err := (&http.Client{Transport: transport}).Do(a.request(t.Context(), "POST", path, strings.NewReader(body)))
+				if err != nil {
+					t.Fatalf("POST %s = %v", path, err)
+				}
+				defer resp.Body.Close()
+				read, err := io.ReadAll(resp.Body)
+				if err != nil {
+					t.Fatalf("POST %s: read the answer: %v", path, err)
+				}
+				return resp.StatusCode, string(read)
+			}
+			vm := a.create(`{}`)
+			deleted := make(chan struct{})
+			go func() {
+				defer close(deleted)
+				<-runs
+				if got := a.call("DELETE", "/hostgroup/sbox/nodes/"+vm, ""); got.status != 200 {
+					t.Errorf("delete = %d %s, want 200", got.status, got.body)
+				}
+			}()
+			status, text := call("/vm/"+vm+"/exec"+tt.path, tt.body)
+			if list := frames(t, text); status != 200 || len(list) == 0 || list[len(list)-1].Type != "exit" {
+				t.Errorf("exec in a VM that is deleted = %d %s, want frames with an end", status, text)
+			}
+			<-deleted
+			if status, text := call("/hostgroup/sbox/nodes", `{}`); status != 201 {
+				t.Errorf("create on the same connection = %d %s, want 201", status, text)
+			}
+		})
+	}
 }

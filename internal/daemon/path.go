@@ -56,6 +56,10 @@ func fileError(name string, err error) error {
 		return refuse(http.StatusBadRequest, "%s: the directory is not empty; use recursive=true", name)
 	case errors.Is(err, syscall.EISDIR):
 		return refuse(http.StatusBadRequest, "%s: is a directory", name)
+	case errors.Is(err, syscall.ENAMETOOLONG):
+		return refuse(http.StatusBadRequest, "%s: file name too long", name)
+	case errors.Is(err, syscall.ELOOP):
+		return refuse(http.StatusBadRequest, "%s: too many levels of symbolic links", name)
 	case errors.Is(err, fs.ErrNotExist):
 		return refuse(http.StatusNotFound, "%s: no such file or directory", name)
 	case errors.Is(err, fs.ErrExist):

@@ -116,6 +116,11 @@ func (s *stdin) put(p []byte, err error) bool {
 // when nothing reads the body any more.
 func (s *stdin) finish() {
 	_ = s.Close() // never fails
+	select {
+	case <-s.done:
+		return // a deadline would end the connection, see callBody
+	default:
+	}
 	// Connections without deadlines end with their client.
 	_ = s.conn.SetReadDeadline(time.Now().Add(drainIdle))
 	<-s.done

@@ -100,15 +100,11 @@ func (t *vmTable) checkName(tags []string, v *vm) error {
 	return nil
 }
 
-// publish lets v be found. It reports false when v has gone already.
-func (t *vmTable) publish(v *vm) bool {
+// publish lets v be found.
+func (t *vmTable) publish(v *vm) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.vms[v.hostname] != v {
-		return false
-	}
 	t.found[v.hostname] = true
-	return true
 }
 
 // retire makes v, whose guest has ended, one that nobody finds. Its hostname is

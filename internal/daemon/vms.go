@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -120,14 +122,19 @@ func (d *Daemon) agent(serve func(w http.ResponseWriter, r *http.Request, q quer
 		}
 		conn := http.NewResponseController(w)
 		gone, cut := v.errGone(), false
+		body := newCallBody(r)
 		ctx, release := bind(r.Context(), v.over, gone, func() {
 			// A client that neither sends nor reads must not keep the call
 			// alive. Connections without deadlines end with their client.
 			cut = true
-			_ = conn.SetReadDeadline(time.Now())
+			if !body.ended.Load() {
+				_ = conn.SetReadDeadline(time.Now())
+			}
 			_ = conn.SetWriteDeadline(time.Now().Add(lastWords))
 		})
-		err = serve(w, r.WithContext(ctx), q, v)
+		r = r.WithContext(ctx)
+		r.Body = body
+		err = serve(w, r, q, v)
 		if err != nil && (errors.Is(context.Cause(ctx), gone) || errors.Is(err, ErrEnded)) {
 			err = gone
 		}
@@ -137,6 +144,30 @@ func (d *Daemon) agent(serve func(w http.ResponseWriter, r *http.Request, q quer
 		}
 		return err
 	}
+}
+
+// callBody is a call's body that knows whether it has been read to its end.
+// From then on net/http reads on by itself, to see whether the client leaves: a
+// deadline that passes would end the connection's context, and with it that of
+// every later call on the connection.
+type callBody struct {
+	io.ReadCloser
+	ended atomic.Bool
+}
+
+func newCallBody(r *http.Request) *callBody {
+	b := &callBody{ReadCloser: r.Body}
+	b.ended.Store(r.Body == http.NoBody)
+	return b
+}
+
+// Read implements io.Reader.
+func (b *callBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		b.ended.Store(true)
+	}
+	return n, err
 }
 
 // lastWords is how long a call may go on writing after its VM has ended.
