@@ -144,7 +144,7 @@ func (a *agent) do(req *request, files []*os.File, r *reply) (*os.File, error) {
 	case "exec":
 		return nil, a.start(req.Exec, files, r)
 	case "terminal":
-		return a.terminal(req.Exec, r)
+		return a.terminal(req.Exec, req.Size, r)
 	case "dial":
 		return dial(req.Network, req.Name)
 	case "watch":

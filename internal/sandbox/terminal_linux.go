@@ -34,6 +34,7 @@ func (g *guest) Terminal(ctx context.Context, c *daemon.Command, size daemon.Ter
 	a, err := g.call(context.WithoutCancel(ctx), &request{
 		Op:   "terminal",
 		Exec: &execRequest{Argv: c.Argv, Env: c.Env, Dir: c.Dir, UID: c.UID, GID: c.GID},
+		Size: size,
 	})
 	if err != nil {
 		return nil, err
@@ -45,14 +46,7 @@ func (g *guest) Terminal(ctx context.Context, c *daemon.Command, size daemon.Ter
 	p.copied <- nil // its output isn't copied but read by the caller
 	p.copied <- nil
 	g.register(p)
-	t := &terminal{process: p, master: a.file}
-	if size != (daemon.TerminalSize{}) {
-		if err := t.Resize(size); err != nil {
-			t.Close()
-			return nil, err
-		}
-	}
-	return t, nil
+	return &terminal{process: p, master: a.file}, nil
 }
 
 // Read implements daemon.Terminal.
@@ -72,7 +66,11 @@ func (t *terminal) Close() error { return t.master.Close() }
 
 // Resize implements daemon.Terminal.
 func (t *terminal) Resize(size daemon.TerminalSize) error {
-	raw, err := t.master.SyscallConn()
+	return resize(t.master, size)
+}
+
+func resize(master *os.File, size daemon.TerminalSize) error {
+	raw, err := master.SyscallConn()
 	if err != nil {
 		return err
 	}
@@ -86,9 +84,9 @@ func (t *terminal) Resize(size daemon.TerminalSize) error {
 	return nil
 }
 
-// terminal starts a command on a new terminal and returns the master side. It
-// runs in the agent.
-func (a *agent) terminal(e *execRequest, r *reply) (*os.File, error) {
+// terminal starts a command on a new terminal of a size and returns the master
+// side. It runs in the agent.
+func (a *agent) terminal(e *execRequest, size daemon.TerminalSize, r *reply) (*os.File, error) {
 	if e == nil {
 		return nil, syscall.EINVAL
 	}
@@ -98,6 +96,9 @@ func (a *agent) terminal(e *execRequest, r *reply) (*os.File, error) {
 	}
 	defer slave.Close()
 	plan, err := a.plan(e)
+	if err == nil && size != (daemon.TerminalSize{}) {
+		err = resize(master, size)
+	}
 	if err == nil {
 		uid, _ := a.kind.own(plan.uid, ttyGroup)
 		_, gid := a.kind.own(plan.uid, ttyGroup)

@@ -43,6 +43,8 @@ type request struct {
 
 	Network string            `json:"network,omitempty"` // of a dial, whose address is Name
 	Watch   *daemon.WatchSpec `json:"watch,omitempty"`
+
+	Size daemon.TerminalSize `json:"size,omitzero"` // of a terminal
 }
 
 // execRequest is a daemon.Command without its streams, which travel as file
