@@ -6,8 +6,8 @@ import (
 	"go/format"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -35,7 +35,7 @@ type declarations map[string]string
 // TestReference finds every declaration of the reference in this package.
 func TestReference(t *testing.T) {
 	want := referenceDeclarations(t, string(sharedFile(t, "sdk-reference.txt")))
-	got := packageDeclarations(t, ".")
+	got := packageDeclarations(t)
 	if len(want) < 195 {
 		t.Errorf("the reference has %d declarations and fields, want at least 195; is it whole?", len(want))
 	}
@@ -59,17 +59,32 @@ func referenceDeclarations(t *testing.T, page string) declarations {
 	if !ok {
 		t.Fatal("the reference has no index")
 	}
+	decls := pageDeclarations(t, page)
+	for line := range strings.Lines(page) {
+		m := referenceHeading.FindStringSubmatch(strings.TrimRight(line, "\n"))
+		if m == nil {
+			continue
+		}
+		name := m[2]
+		if m[1] != "" {
+			name = m[1] + "." + name
+		}
+		if _, ok := decls[name]; !ok {
+			t.Errorf("the reference has a heading %q and no declaration beneath it", name)
+		}
+	}
+	return decls
+}
+
+// pageDeclarations reads the declarations out of a page of documentation. A
+// heading looks like the beginning of one but isn't Go.
+func pageDeclarations(t *testing.T, page string) declarations {
+	t.Helper()
 	decls := make(declarations)
-	var headings []string
 	lines := strings.Split(page, "\n")
 	for i := 0; i < len(lines); i++ {
 		line := lines[i]
-		if m := referenceHeading.FindStringSubmatch(line); m != nil {
-			name := m[2]
-			if m[1] != "" {
-				name = m[1] + "." + name
-			}
-			headings = append(headings, name)
+		if referenceHeading.MatchString(line) {
 			continue
 		}
 		end := ""
@@ -89,37 +104,22 @@ func referenceDeclarations(t *testing.T, page string) declarations {
 		}
 		file, err := parser.ParseFile(token.NewFileSet(), "reference", "package slicer\n"+source, parser.SkipObjectResolution)
 		if err != nil {
-			t.Fatalf("the reference's declaration can't be read: %v\n%s", err, source)
+			t.Fatalf("a declaration can't be read: %v\n%s", err, source)
 		}
 		decls.add(file)
-	}
-	for _, name := range headings {
-		if _, ok := decls[name]; !ok {
-			t.Errorf("the reference has a heading %q and no declaration beneath it", name)
-		}
 	}
 	return decls
 }
 
-// packageDeclarations reads the declarations of the package in dir.
-func packageDeclarations(t *testing.T, dir string) declarations {
+// packageDeclarations reads the declarations out of what go doc says of this
+// package.
+func packageDeclarations(t *testing.T) declarations {
 	t.Helper()
-	names, err := fs.Glob(os.DirFS(dir), "*.go")
+	page, err := exec.CommandContext(t.Context(), "go", "doc", "-all", ".").Output()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("go doc: %v", err)
 	}
-	decls := make(declarations)
-	for _, name := range names {
-		if strings.HasSuffix(name, "_test.go") {
-			continue
-		}
-		file, err := parser.ParseFile(token.NewFileSet(), dir+"/"+name, nil, parser.SkipObjectResolution)
-		if err != nil {
-			t.Fatal(err)
-		}
-		decls.add(file)
-	}
-	return decls
+	return pageDeclarations(t, string(page))
 }
 
 func (d declarations) add(file *ast.File) {
