@@ -43,6 +43,10 @@ type Config struct {
 	Image   string
 	Network string
 
+	// ImportKeys returns the public SSH keys of the user that a create call's
+	// import_user names, a key each. nil means that none can be had.
+	ImportKeys func(ctx context.Context, user string) ([]string, error)
+
 	// Log takes the daemon's log. nil discards it.
 	Log *slog.Logger
 

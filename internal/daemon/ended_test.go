@@ -228,7 +228,7 @@ func TestCallsOnAGuestThatHasEndedAreOfAMissingVM(t *testing.T) {
 }
 
 // stillborn is a hypervisor whose guests end as soon as they have booted.
-type stillborn struct{}
+type stillborn struct{ noDisks }
 
 func (stillborn) Close() error { return nil }
 

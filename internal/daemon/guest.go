@@ -18,6 +18,22 @@ type Hypervisor interface {
 	// alone: a guest outlives it.
 	Boot(ctx context.Context, spec GuestSpec) (Guest, error)
 
+	// Disks lists the disks that are kept, those of earlier daemons among
+	// them. Its error, and that of the methods below, wraps ErrDisksBusy when
+	// another daemon has them.
+	Disks(ctx context.Context) ([]Disk, error)
+
+	// CopyDisk makes a disk called to, with the given label, out of one that
+	// no guest uses. When it returns an error there is no disk called to.
+	CopyDisk(ctx context.Context, from, to string, label []byte) error
+
+	// LabelDisk replaces a disk's label, at once or not at all.
+	LabelDisk(ctx context.Context, name string, label []byte) error
+
+	// RemoveDisk removes a disk that no guest uses. One that isn't there is no
+	// error.
+	RemoveDisk(ctx context.Context, name string) error
+
 	// Close releases what the hypervisor itself holds. The daemon calls it
 	// once, after every guest has been stopped.
 	Close() error
@@ -29,7 +45,27 @@ type GuestSpec struct {
 	CPUs     int
 	RAMBytes int64
 	Secrets  []SecretFile // placed under /run/slicer/secrets before Boot returns
+
+	// Disk names the disk that the guest's files are on and that stays when it
+	// stops. One that isn't there is made, and is removed again when the boot
+	// fails. "" is a disk that goes with the guest.
+	Disk      string
+	DiskLabel []byte // of a disk that is made
+
+	// Base names the disk that a new one begins as a copy of; the error wraps
+	// fs.ErrNotExist when there is none. "" is the image.
+	Base string
 }
+
+// Disk is what is kept of a guest's files while no guest uses them. Its name
+// has lower-case letters, digits and hyphens, 100 at most.
+type Disk struct {
+	Name  string
+	Label []byte // what the daemon keeps with the disk, 1 MiB at most
+}
+
+// ErrDisksBusy says that another daemon has the disks.
+var ErrDisksBusy = errors.New("another daemon uses these disks")
 
 // SecretFile is one file under /run/slicer/secrets.
 type SecretFile struct {
@@ -78,8 +114,9 @@ type Guest interface {
 	Freeze(ctx context.Context) error
 	Thaw(ctx context.Context) error
 
-	// Stop ends every process and releases the guest's resources and disk.
-	// It returns when nothing is left, also for a guest that has ended.
+	// Stop ends every process and releases the guest's resources, and its disk
+	// unless that is kept. It returns when nothing is left, also for a guest
+	// that has ended.
 	Stop(ctx context.Context) error
 
 	// Done is closed when the guest's processes have ended, by Stop or by
@@ -88,6 +125,10 @@ type Guest interface {
 
 	// Uptime is how long the guest has run.
 	Uptime() time.Duration
+
+	// Unenforced says which sizes of its spec the guest isn't held to, a line
+	// each with the reason; none when it is held to all.
+	Unenforced() []string
 }
 
 // Command is a program to run in a guest.

@@ -27,6 +27,7 @@ var errBroken = errors.New("the guest is broken")
 type brokenGuest struct {
 	daemon.Guest    // answers nothing but what is below
 	daemon.FileTree // neither does this
+	noDisks
 
 	freeze, stop, secrets atomic.Bool
 	done                  chan struct{}
@@ -84,6 +85,18 @@ func failIf(broken *atomic.Bool) error {
 	}
 	return nil
 }
+
+func (g *brokenGuest) Unenforced() []string { return nil }
+
+// noDisks is the part of a hypervisor that keeps disks, without any.
+type noDisks struct{}
+
+func (noDisks) Disks(context.Context) ([]daemon.Disk, error) { return nil, nil }
+func (noDisks) CopyDisk(context.Context, string, string, []byte) error {
+	return errors.ErrUnsupported
+}
+func (noDisks) LabelDisk(context.Context, string, []byte) error { return errors.ErrUnsupported }
+func (noDisks) RemoveDisk(context.Context, string) error        { return errors.ErrUnsupported }
 
 // serveBroken serves a daemon with one VM, sbox-1, on a broken guest.
 func serveBroken(t *testing.T) (g *brokenGuest, call func(method, path, body string) (int, string, error)) {

@@ -253,7 +253,10 @@ func TestClosedDaemonRefuses(t *testing.T) {
 var errNoGuests = errors.New("no guests here")
 
 // noHypervisor boots nothing.
-type noHypervisor struct{ panics bool }
+type noHypervisor struct {
+	noDisks
+	panics bool
+}
 
 func (h noHypervisor) Boot(context.Context, daemon.GuestSpec) (daemon.Guest, error) {
 	if h.panics {

@@ -169,6 +169,7 @@ func TestShutdownEndsWhatRuns(t *testing.T) {
 // slowGuest is a guest whose thawing takes until release is closed.
 type slowGuest struct {
 	daemon.Guest
+	noDisks
 	done, release chan struct{}
 }
 

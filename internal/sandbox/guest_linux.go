@@ -320,3 +320,6 @@ func (g *guest) RemoveSecret(ctx context.Context, name string) error {
 
 // Files implements daemon.Guest.
 func (g *guest) Files() daemon.FileTree { return fileTree{g} }
+
+// Unenforced implements daemon.Guest.
+func (g *guest) Unenforced() []string { return nil }

@@ -26,6 +26,20 @@ func (*Hypervisor) Boot(context.Context, daemon.GuestSpec) (daemon.Guest, error)
 	return nil, errors.ErrUnsupported
 }
 
+// Disks is never reached: New fails.
+func (*Hypervisor) Disks(context.Context) ([]daemon.Disk, error) { return nil, errors.ErrUnsupported }
+
+// CopyDisk is never reached: New fails.
+func (*Hypervisor) CopyDisk(context.Context, string, string, []byte) error {
+	return errors.ErrUnsupported
+}
+
+// LabelDisk is never reached: New fails.
+func (*Hypervisor) LabelDisk(context.Context, string, []byte) error { return errors.ErrUnsupported }
+
+// RemoveDisk is never reached: New fails.
+func (*Hypervisor) RemoveDisk(context.Context, string) error { return errors.ErrUnsupported }
+
 // Close does nothing.
 func (*Hypervisor) Close() error { return nil }
 

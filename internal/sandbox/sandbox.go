@@ -19,9 +19,13 @@ import (
 // Config says how a Hypervisor works.
 type Config struct {
 	// StateDir is the folder under which guests keep their disks while they
-	// run. "" is slicervm-mcp in the user's state folder
+	// run, and kept disks lie. "" is slicervm-mcp in the user's state folder
 	// ($XDG_STATE_HOME, else ~/.local/state).
 	StateDir string
+
+	// HostNetwork gives guests the machine's network instead of one of their
+	// own that leads nowhere.
+	HostNetwork bool
 
 	// Log takes what happens to guests; nil discards it.
 	Log *slog.Logger

@@ -290,3 +290,6 @@ func (g *guest) Done() <-chan struct{} { return g.done }
 
 // Uptime implements daemon.Guest.
 func (g *guest) Uptime() time.Duration { return time.Since(g.born) }
+
+// Unenforced implements daemon.Guest.
+func (g *guest) Unenforced() []string { return nil }
