@@ -14,7 +14,6 @@ import (
 	"time"
 
 	slicer "github.com/slicervm-mcp/slicervm-mcp/sdk"
-	"github.com/slicervm-mcp/slicervm-mcp/sdk/slicertest"
 )
 
 // apiCall is a call of one method. status is that of the refusal that it must
@@ -28,12 +27,15 @@ type apiCall struct {
 // apiCalls is a story that calls every method of the client, in order.
 type apiCalls struct {
 	t      *testing.T
-	srv    *slicertest.Server
+	srv    *apiServer
 	client *slicer.SlicerClient
 	local  string // a folder for files of this side
 	vm     string // the VM of the story
 	second string // another one
 	exec   string // its background command
+	kept   string // a persistent VM
+	commit string // what was committed of it
+	forked string // what was forked from that
 }
 
 func (c *apiCalls) all() []apiCall {
@@ -94,22 +96,14 @@ func (c *apiCalls) vms() []apiCall {
 		{"GetAgentHealth", 0, func(ctx context.Context) error { return errorOf(s.GetAgentHealth(ctx, c.vm, true)) }},
 		{"GetAgentHealth", http.StatusNotFound, func(ctx context.Context) error { return errorOf(s.GetAgentHealth(ctx, "nobody", false)) }},
 		{"UpgradeVM", 0, func(ctx context.Context) error {
-			listener, err := c.srv.Listen(c.vm, "tcp", ":80")
+			stop, err := c.srv.listen(ctx, c.vm)
 			if err != nil {
 				return err
 			}
-			defer listener.Close()
-			accepted := make(chan struct{})
-			go func() {
-				defer close(accepted)
-				if conn, err := listener.Accept(); err == nil {
-					conn.Close()
-				}
-			}()
-			defer func() { <-accepted }()
+			defer stop()
 			resp, err := s.UpgradeVM(ctx, c.vm, "forward", nil, http.Header{
 				"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
-				"Sec-Websocket-Key": {"AAAAAAAAAAAAAAAAAAAAAA=="}, "X-Inlets-Upstream": {"127.0.0.1:80"}, "X-Inlets-Mode": {"local"},
+				"Sec-Websocket-Key": {"AAAAAAAAAAAAAAAAAAAAAA=="}, "X-Inlets-Upstream": {"127.0.0.1:8080"}, "X-Inlets-Mode": {"local"},
 			})
 			if err != nil {
 				return err
@@ -189,7 +183,7 @@ func (c *apiCalls) files() []apiCall {
 			if err != nil {
 				return err
 			}
-			if err := c.srv.Files(c.vm).WriteFile("/tmp/a.txt", []byte("x"), 0o644); err != nil {
+			if err := s.WriteFile(ctx, c.vm, "/tmp/a.txt", []byte("x"), 0o644, 0, 0); err != nil {
 				return err
 			}
 			event := <-events
@@ -342,23 +336,94 @@ func (c *apiCalls) states() []apiCall {
 	}
 }
 
-// commits are refused: the fake's guests have no disk that could be kept. The VM
-// that is to be relaunched runs.
+// commits is the part of the story about disks that are kept.
 func (c *apiCalls) commits() []apiCall {
 	s := c.client
 	return []apiCall{
-		{"CommitVM", http.StatusNotImplemented, func(ctx context.Context) error {
-			return errorOf(s.CommitVM(ctx, c.vm, slicer.SlicerCommitRequest{Tags: []string{"base"}, CacheKey: "k"}))
+		{"CommitVM", http.StatusConflict, func(ctx context.Context) error {
+			return errorOf(s.CommitVM(ctx, c.vm, slicer.SlicerCommitRequest{})) // it is ephemeral
 		}},
-		{"ListCommits", http.StatusNotImplemented, func(ctx context.Context) error {
-			return errorOf(s.ListCommits(ctx, slicer.ListCommitsOptions{Tag: "base"}))
-		}},
-		{"ForkCommit", http.StatusNotImplemented, func(ctx context.Context) error {
-			return errorOf(s.ForkCommit(ctx, "c1", slicer.SlicerForkRequest{}, slicer.ForkOptions{}))
-		}},
-		{"DeleteCommit", http.StatusNotImplemented, func(ctx context.Context) error { return s.DeleteCommit(ctx, "c1") }},
 		{"RelaunchVM", http.StatusConflict, func(ctx context.Context) error { return errorOf(s.RelaunchVM(ctx, c.vm)) }},
+		{"CreateVM", 0, func(ctx context.Context) error {
+			node, err := s.CreateVM(ctx, "sbox", slicer.SlicerCreateNodeRequest{
+				Persistent: true, SSHKeys: []string{"ssh-ed25519 AAAA me"}, Tags: []string{"name=kept"},
+			})
+			if err == nil {
+				c.kept = node.Hostname
+			}
+			return err
+		}},
+		{"Shutdown", 0, func(ctx context.Context) error { return s.Shutdown(ctx, c.kept, nil) }},
+		{"Exec", http.StatusConflict, func(ctx context.Context) error {
+			return drain(s.Exec(ctx, c.kept, slicer.SlicerExecRequest{Command: "true"}))
+		}},
+		{"CommitVM", 0, c.makeCommit},
+		{"ListCommits", 0, c.listCommits},
+		{"ForkCommit", 0, c.forkCommit},
+		{"ForkCommit", http.StatusNotFound, func(ctx context.Context) error {
+			return errorOf(s.ForkCommit(ctx, "nothing", slicer.SlicerForkRequest{}, slicer.ForkOptions{}))
+		}},
+		{"DescribeVM", 0, func(ctx context.Context) error {
+			vm, err := s.DescribeVM(ctx, c.forked)
+			if err == nil && (vm.ParentCommitID != c.commit || vm.Storage != "ephemeral") {
+				err = fmt.Errorf("the fork is %+v", vm)
+			}
+			return err
+		}},
+		{"DeleteCommit", 0, func(ctx context.Context) error { return s.DeleteCommit(ctx, c.commit) }},
+		{"DeleteCommit", http.StatusNotFound, func(ctx context.Context) error { return s.DeleteCommit(ctx, c.commit) }},
+		{"RelaunchVM", 0, func(ctx context.Context) error {
+			node, err := s.RelaunchVM(ctx, c.kept)
+			if err == nil && (node.Hostname != c.kept || node.IPAddress() == nil || node.CreatedAt.IsZero()) {
+				err = fmt.Errorf("the relaunched VM is %+v", node)
+			}
+			return err
+		}},
+		{"DescribeVM", 0, func(ctx context.Context) error {
+			vm, err := s.DescribeVM(ctx, c.kept)
+			if err == nil && (vm.Status != "Running" || vm.Storage != "persistent" || !vm.Persistent) {
+				err = fmt.Errorf("the relaunched VM is %+v", vm)
+			}
+			return err
+		}},
+		{"DeleteVM", 0, func(ctx context.Context) error { return errorOf(s.DeleteVM(ctx, "sbox", c.kept)) }},
 	}
+}
+
+func (c *apiCalls) makeCommit(ctx context.Context) error {
+	commit, err := c.client.CommitVM(ctx, c.kept, slicer.SlicerCommitRequest{
+		Tags: []string{"base"}, Labels: map[string]string{"k": "v"}, CacheKey: "key",
+	})
+	if err != nil {
+		return err
+	}
+	c.commit = commit.CommitID
+	if commit.Hostname != c.kept || commit.Labels["k"] != "v" || commit.Status == "" || commit.Mode == "" || commit.CreatedAt.IsZero() {
+		return fmt.Errorf("the commit is %+v", commit)
+	}
+	return nil
+}
+
+func (c *apiCalls) listCommits(ctx context.Context) error {
+	commits, err := c.client.ListCommits(ctx, slicer.ListCommitsOptions{Tag: "base", CacheKey: "key", Source: c.kept})
+	if err == nil && (len(commits) != 1 || commits[0].CommitID != c.commit) {
+		err = fmt.Errorf("the commits are %+v", commits)
+	}
+	return err
+}
+
+func (c *apiCalls) forkCommit(ctx context.Context) error {
+	fork, err := c.client.ForkCommit(ctx, c.commit, slicer.SlicerForkRequest{Tags: []string{"f"}, CPUs: 1}, slicer.ForkOptions{
+		Wait: "agent", Timeout: 30 * time.Second,
+	})
+	if err != nil {
+		return err
+	}
+	c.forked = fork.Hostname
+	if fork.SourceHostname != c.kept || fork.CommitID != c.commit || fork.Status != "Running" || fork.Mode == "" || fork.IP == "" {
+		return fmt.Errorf("the fork is %+v", fork)
+	}
+	return nil
 }
 
 func (c *apiCalls) ends() []apiCall {

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	slicer "github.com/slicervm-mcp/slicervm-mcp/sdk"
-	"github.com/slicervm-mcp/slicervm-mcp/sdk/slicertest"
 )
 
 // deviation is something in which the SDK or the fake differs from the OpenAPI
@@ -25,8 +24,9 @@ var deviations = []deviation{
 		"PATCH /vm/{hostname}/tags: no such operation",
 		"POST /vm/{hostname}/commit: no such operation",
 		"GET /vm/commits: no such operation",
-		"POST /vm/commits/c1/fork: no such operation",
-		"DELETE /vm/commits/c1: no such operation",
+		"POST /vm/commits/{commit_id}/fork: no such operation",
+		"POST /vm/commits/nothing/fork: no such operation",
+		"DELETE /vm/commits/{commit_id}: no such operation",
 	}},
 	{"GET /info also says platform and arch +", []string{
 		"GET /info: answer 200 field /arch",
@@ -76,17 +76,18 @@ var deviations = []deviation{
 // offTheWire are the methods that by themselves send nothing.
 var offTheWire = []string{"CloseIdleConnections"}
 
-// TestOpenAPI calls every method of the client with the fake daemon behind it,
-// and holds each request and each answer against the OpenAPI document.
+// TestOpenAPI calls every method of the client with a daemon behind it, once for
+// each kind of guest, and holds each request and each answer against the OpenAPI
+// document.
 func TestOpenAPI(t *testing.T) {
-	const token = "t0ken"
-	document := newAPIDocument(t, sharedFile(t, "slicer-openapi.yaml"), token)
-	srv := slicertest.NewServer(t, slicertest.Options{
-		Token: token, Network: slicertest.Pipe,
-		Groups: []slicer.SlicerHostGroup{{Name: "sbox", CPUs: 4, RamBytes: slicer.GiB(8)}},
-	})
-	recorder := &wireRecorder{next: srv.HTTPClient().Transport}
-	client := slicer.NewSlicerClient(srv.URL, token, "", &http.Client{Transport: recorder})
+	t.Run("scripted guests", func(t *testing.T) { holdAgainstOpenAPI(t, serveScripted(t)) })
+	t.Run("sandboxes", func(t *testing.T) { holdAgainstOpenAPI(t, serveSandboxes(t)) })
+}
+
+func holdAgainstOpenAPI(t *testing.T, srv *apiServer) {
+	document := newAPIDocument(t, sharedFile(t, "slicer-openapi.yaml"), apiToken)
+	recorder := &wireRecorder{next: srv.transport}
+	client := slicer.NewSlicerClient(srv.url, apiToken, "", &http.Client{Transport: recorder})
 	calls := &apiCalls{t: t, srv: srv, client: client, local: t.TempDir()}
 
 	expected := make(map[string]bool)
@@ -131,7 +132,7 @@ func TestOpenAPI(t *testing.T) {
 
 // generalize puts names into the place of what differs from run to run.
 func (c *apiCalls) generalize(finding string) string {
-	for name, value := range map[string]string{"{hostname}": c.vm, "{exec_id}": c.exec} {
+	for value, name := range map[string]string{c.vm: "{hostname}", c.kept: "{hostname}", c.forked: "{hostname}", c.exec: "{exec_id}", c.commit: "{commit_id}"} {
 		if value != "" {
 			finding = strings.ReplaceAll(finding, "/"+value, "/"+name)
 		}

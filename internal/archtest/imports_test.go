@@ -30,6 +30,7 @@ const (
 	tint       = "github.com/lmittmann/tint"
 	websocket  = "github.com/coder/websocket"
 	xsync      = "golang.org/x/sync"
+	yaml       = "go.yaml.in/yaml/v4"
 )
 
 // slicertest is the fake daemon: for tests only.
@@ -51,15 +52,16 @@ var rules = []rule{
 	{
 		pkg:     "internal/app",
 		own:     []string{"internal/daemon", "internal/sandbox", "internal/serve", "sdk", "tools"},
-		modules: []string{cobra, mcpGo, sys, tint},
+		modules: []string{cobra, mcpGo, sys, tint, yaml},
 	},
 	{pkg: "internal/serve", own: []string{"tools"}, modules: []string{mcpGo}},
 	{pkg: "tools", own: []string{"sdk"}, modules: []string{jsonschema, mcpGo}},
 	{pkg: "sdk", testing: []string{kinOpenAPI}},
 	{pkg: "sdk/forward", own: []string{"sdk"}, modules: []string{websocket}},
 	{pkg: slicertest, own: []string{"internal/daemon", "sdk"}, testing: []string{websocket}},
+	{pkg: "internal/daemon/daemontest", own: []string{"internal/daemon"}, modules: []string{websocket}},
 	{pkg: "internal/daemon", modules: []string{prometheus, websocket, xsync}},
-	{pkg: "internal/sandbox", own: []string{"internal/daemon"}, modules: []string{fsnotify, sys}},
+	{pkg: "internal/sandbox", own: []string{"internal/daemon"}, modules: []string{fsnotify, sys}, testing: []string{xsync}},
 	{pkg: "internal/archtest"},
 	{pkg: "examples/", own: []string{"sdk", "sdk/forward", "tools"}, modules: []string{mcpGo}},
 }

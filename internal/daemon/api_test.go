@@ -1,9 +1,12 @@
 package daemon_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -154,4 +157,20 @@ func execPath(vm string, params ...string) string {
 		q.Add(params[i], params[i+1])
 	}
 	return "/vm/" + vm + "/exec?" + q.Encode()
+}
+
+// rawUpload sends a whole body of zeros before it reads the answer.
+func (a *api) rawUpload(conn net.Conn, path string, size int) *http.Response {
+	a.t.Helper()
+	if _, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", path, size); err != nil {
+		a.t.Fatalf("send: %v", err)
+	}
+	if _, err := conn.Write(make([]byte, size)); err != nil {
+		a.t.Fatalf("send the body: %v", err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		a.t.Fatalf("read the answer: %v", err)
+	}
+	return resp
 }

@@ -79,10 +79,6 @@ func (e *invalidMode) Error() string { return "invalid mode: " + e.mode }
 // copyOut serves GET /vm/{vm}/cp.
 func (d *Daemon) copyOut(w http.ResponseWriter, r *http.Request, q query, v *vm) error {
 	c, err := parseCp(q, r.Header.Get("Accept"))
-	var invalid *invalidMode
-	if errors.As(err, &invalid) {
-		return writeText(w, http.StatusBadRequest, invalid.Error())
-	}
 	if err != nil {
 		return err
 	}
@@ -134,10 +130,6 @@ func (v *vm) sendFile(w http.ResponseWriter, r *http.Request, c *cpCall) error {
 // copyIn serves POST /vm/{vm}/cp.
 func (d *Daemon) copyIn(w http.ResponseWriter, r *http.Request, q query, v *vm) error {
 	c, err := parseCp(q, r.Header.Get("Content-Type"))
-	var invalid *invalidMode
-	if errors.As(err, &invalid) {
-		return writeText(w, http.StatusBadRequest, invalid.Error())
-	}
 	if err != nil {
 		return err
 	}

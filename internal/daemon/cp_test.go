@@ -209,20 +209,6 @@ func TestSymlinkToItselfIsTheCallersFault(t *testing.T) {
 	}
 }
 
-func TestUnknownCopyModeIsSaidInPlainText(t *testing.T) {
-	a := newAPI(t, slicertest.Options{})
-	vm := a.create(`{}`)
-	for _, mode := range []string{"cp-v1-binary", "cp-v1-tar", "cp-v1-recursive", "<b>"} {
-		for _, method := range []string{"GET", "POST"} {
-			got := a.call(method, cpPath(vm, "path", "/tmp/x", "mode", mode, "copy_semantics", "cp-v1",
-				"source_name", "x", "source_type", "file", "copy_contents", "true"), "")
-			if got.status != 400 || got.body != "invalid mode: "+mode || !strings.HasPrefix(got.header.Get("Content-Type"), "text/plain") {
-				t.Errorf("%s cp mode=%s = %d %q (%s), want 400 with exactly the mode named", method, mode, got.status, got.body, got.header.Get("Content-Type"))
-			}
-		}
-	}
-}
-
 func TestTarIn(t *testing.T) {
 	a := newAPI(t, slicertest.Options{})
 	vm := a.create(`{}`)

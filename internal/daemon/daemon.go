@@ -80,6 +80,9 @@ type Daemon struct {
 	vms          *vmTable
 	secrets      *secretStore
 	proxy        *proxyStore
+	commits      *commitStore
+	disksErr     error // why there are no disks that are kept
+	importKeys   func(ctx context.Context, user string) ([]string, error)
 
 	mu      sync.Mutex
 	closed  bool
@@ -91,8 +94,12 @@ type Daemon struct {
 	closeErr  error
 }
 
-// New returns a daemon for cfg. It boots the VMs that the groups' counts ask
-// for, which nobody can delete over the API; when one of them doesn't boot,
+// New returns a daemon for cfg. It brings back the persistent VMs and the
+// commits that the hypervisor's disks have of earlier daemons, and boots those
+// VMs that ran when the last one ended. When it can't have the disks, or one of
+// these VMs doesn't boot, it logs that and goes on.
+//
+// It also boots the VMs that the groups' counts ask for, which nobody can delete over the API; when one of them doesn't boot,
 // New stops the others, closes the hypervisor and returns the error.
 func New(cfg Config) (*Daemon, error) {
 	if cfg.Hypervisor == nil {
@@ -117,6 +124,8 @@ func New(cfg Config) (*Daemon, error) {
 		vms:          newVMTable(),
 		secrets:      newSecretStore(),
 		proxy:        newProxyStore(),
+		commits:      newCommitStore(),
+		importKeys:   cfg.ImportKeys,
 		closing:      make(chan struct{}),
 	}
 	if d.log == nil {
@@ -127,6 +136,7 @@ func New(cfg Config) (*Daemon, error) {
 	}
 	d.metrics = d.newMetrics()
 	d.mux = d.newMux()
+	d.loadDisks()
 	if err := d.bootCounted(); err != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 		defer cancel()
@@ -164,7 +174,8 @@ func (d *Daemon) enter() bool {
 }
 
 // Close ends the daemon: from now on every call is answered 503, running calls
-// end, every VM is stopped and the hypervisor closed. ctx bounds the stopping.
+// end, every VM is stopped and the hypervisor closed. Persistent VMs that ran
+// are booted again by the next daemon. ctx bounds the stopping.
 // It returns when nothing is left, or with what could not be stopped. Later
 // calls return what the first one did.
 func (d *Daemon) Close(ctx context.Context) error {
@@ -207,7 +218,7 @@ func (d *Daemon) stopAll(ctx context.Context) error {
 	group.SetLimit(parallelStops)
 	for _, v := range d.vms.left() {
 		group.Go(func() error {
-			if err := d.destroy(ctx, v); err != nil && !errors.Is(err, errGone) {
+			if err := d.stop(ctx, v); err != nil && !errors.Is(err, errGone) {
 				mu.Lock()
 				defer mu.Unlock()
 				errs = errors.Join(errs, err)

@@ -18,7 +18,8 @@ type describeJSON struct {
 	CommitID       string      `json:"commit_id"`
 	ParentCommitID string      `json:"parent_commit_id"`
 	Network        networkJSON `json:"network"`
-	Suspend        string      `json:"suspend"` // what a suspended VM's memory becomes
+	Suspend        string      `json:"suspend"`    // what a suspended VM's memory becomes
+	Unenforced     []string    `json:"unenforced"` // which of its sizes a running VM isn't held to, and why
 }
 
 type networkJSON struct {
@@ -51,11 +52,21 @@ func (d *Daemon) describe(w http.ResponseWriter, r *http.Request, _ query) error
 		return err
 	}
 	p := policy(d.network)
-	return writeJSON(w, http.StatusOK, describeJSON{
-		nodeJSON: v.node(),
-		Storage:  "ephemeral",
-		Image:    d.image,
-		Network:  networkJSON{Mode: d.network, PolicySource: "host_group", HostGroup: p, Effective: p},
-		Suspend:  suspendNote,
-	})
+	description := describeJSON{
+		nodeJSON:       v.node(),
+		Storage:        "ephemeral",
+		Image:          d.image,
+		ParentCommitID: v.parentCommit,
+		Network:        networkJSON{Mode: d.network, PolicySource: "host_group", HostGroup: p, Override: v.override, Effective: p},
+		Suspend:        suspendNote,
+		Unenforced:     []string{},
+	}
+	if v.keep != nil {
+		description.Storage = "persistent"
+		description.CommitID = d.commits.latest(v)
+	}
+	if !isClosed(v.over) {
+		description.Unenforced = append(description.Unenforced, v.guest.Unenforced()...)
+	}
+	return writeJSON(w, http.StatusOK, description)
 }

@@ -1,6 +1,9 @@
 package daemon_test
 
 import (
+	"context"
+	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -24,7 +27,8 @@ func TestDescribe(t *testing.T) {
 		"network": map[string]any{
 			"mode": "isolated", "policy_source": "host_group", "host_group": closed, "override": nil, "effective": closed,
 		},
-		"suspend": "memory is kept by freezing: it stays in the machine's RAM, and goes with the VM and with the daemon",
+		"suspend":    "memory is kept by freezing: it stays in the machine's RAM, and goes with the VM and with the daemon",
+		"unenforced": []any{},
 	} {
 		node[name] = value
 	}
@@ -64,4 +68,56 @@ func TestDescriptionOfTheHostsNetwork(t *testing.T) {
 	if got.Image != "host root" || got.Network.Mode != "host" || len(got.Network.Effective.Allow) != 2 || len(got.Network.Effective.Drop) != 0 {
 		t.Errorf("description = %s, want the host's network, open", text)
 	}
+}
+
+// looseGuest is a guest, and its own hypervisor, that isn't held to its size.
+type looseGuest struct{ *brokenGuest }
+
+func (g looseGuest) Boot(context.Context, daemon.GuestSpec) (daemon.Guest, error) { return g, nil }
+func (g looseGuest) Unenforced() []string                                         { return []string{"cpus: no cgroup"} }
+
+func TestUnenforcedSizesAreTold(t *testing.T) {
+	var log lockedBuffer
+	d, err := daemon.New(daemon.Config{
+		Hypervisor: looseGuest{&brokenGuest{done: make(chan struct{})}}, Log: slog.New(slog.NewTextHandler(&log, nil)), Image: "jammy",
+	})
+	if err != nil {
+		t.Fatalf("New = %v", err)
+	}
+	defer func() {
+		if err := d.Close(t.Context()); err != nil {
+			t.Errorf("Close = %v", err)
+		}
+	}()
+	a := &api{t: t, handler: d}
+	vm := a.create(`{"disk_image":"jammy","network":{"drop":["10.0.0.0/8"]}}`)
+	var got struct {
+		Unenforced []string
+		Network    struct{ Override struct{ Drop []string } }
+	}
+	decode(t, a.want(200, "GET", "/vm/"+vm, "").body, &got)
+	if !cmp.Equal(got.Unenforced, []string{"cpus: no cgroup"}) || !cmp.Equal(got.Network.Override.Drop, []string{"10.0.0.0/8"}) {
+		t.Errorf("description = %+v, want what isn't enforced and the VM's own policy", got)
+	}
+	if text := log.String(); strings.Count(text, "no cgroup") != 1 || !strings.Contains(text, "WARN") {
+		t.Errorf("log = %s, want a warning", text)
+	}
+}
+
+func TestPoliciesOnTheHostsNetwork(t *testing.T) {
+	g := &brokenGuest{done: make(chan struct{})}
+	d, err := daemon.New(daemon.Config{Hypervisor: g, Network: daemon.NetworkHost})
+	if err != nil {
+		t.Fatalf("New = %v", err)
+	}
+	defer func() {
+		if err := d.Close(t.Context()); err != nil {
+			t.Errorf("Close = %v", err)
+		}
+	}()
+	a := &api{t: t, handler: d}
+	if got := a.want(501, "POST", "/hostgroup/sbox/nodes", `{"network":{"drop":["10.0.0.0/8"]}}`).message(t); !strings.Contains(got, "nothing can be dropped") {
+		t.Errorf("a policy that drops says %q, want why it can't", got)
+	}
+	a.create(`{"network":{"allow":["10.0.0.0/8","1.1.1.1"]}}`)
 }

@@ -150,49 +150,6 @@ func TestExecThatCannotStart(t *testing.T) {
 	}
 }
 
-func TestRefusedExecs(t *testing.T) {
-	a := newAPI(t, slicertest.Options{})
-	vm := a.create(`{}`)
-	for _, tt := range []struct {
-		name   string
-		params []string
-		status int
-		says   string
-	}{
-		{"no command", nil, 400, "cmd is required"},
-		{"empty command", []string{"cmd", ""}, 400, "cmd is required"},
-		{"NUL in the command", []string{"cmd", "a\x00b"}, 400, "NUL"},
-		{"NUL in an argument", []string{"cmd", "a", "args", "\x00"}, 400, "NUL"},
-		{"bad uid", []string{"cmd", "a", "uid", "-1"}, 400, "uid"},
-		{"uid by name", []string{"cmd", "a", "uid", "root"}, 400, "uid"},
-		{"bad gid", []string{"cmd", "a", "gid", "4294967296"}, 400, "gid"},
-		{"bad flag", []string{"cmd", "a", "stdin", "yes"}, 400, "stdin"},
-		{"bad stdio", []string{"cmd", "a", "stdio", "hex"}, 400, "stdio"},
-		{"environment without a name", []string{"cmd", "a", "env", "=secret"}, 400, "entry 1"},
-		{"environment without a value", []string{"cmd", "a", "env", "A=1", "env", "secret"}, 400, "entry 2"},
-		{"relative folder", []string{"cmd", "a", "cwd", "src"}, 400, "cwd"},
-		{"another user's home", []string{"cmd", "a", "cwd", "~root"}, 400, "cwd"},
-		{"input for a buffered exec", []string{"cmd", "a", "stdin", "true", "buffered", "true"}, 400, "buffered"},
-		{"input for a background exec", []string{"cmd", "a", "background", "true", "stdin", "true"}, 400, "background"},
-		{"a buffered background exec", []string{"cmd", "a", "background", "true", "buffered", "true"}, 400, "background"},
-		{"a background exec that can't start", []string{"cmd", "a", "background", "true"}, 400, "not be started"},
-		{"negative ring", []string{"cmd", "a", "background", "true", "ring_bytes", "-1"}, 400, "ring_bytes"},
-		{"ring that is no number", []string{"cmd", "a", "background", "true", "ring_bytes", "1M"}, 400, "ring_bytes"},
-		{"ring above the budget", []string{"cmd", "a", "background", "true", "ring_bytes", "268435457"}, 503, "doesn't fit"},
-		{"ring without background", []string{"cmd", "a", "ring_bytes", "1"}, 400, "background"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			got := a.call("POST", execPath(vm, tt.params...), "")
-			if got.status != tt.status || !strings.Contains(got.message(t), tt.says) {
-				t.Errorf("exec %q = %d %s, want %d and %q", tt.params, got.status, got.body, tt.status, tt.says)
-			}
-			if strings.Contains(got.body, "secret") {
-				t.Errorf("exec %q says %s, which has a value of the environment", tt.params, got.body)
-			}
-		})
-	}
-}
-
 // pieces is a program that writes its arguments, base64, one by one.
 func pieces(_ context.Context, p *slicertest.Proc) int {
 	for _, arg := range p.Args[1:] {

@@ -29,6 +29,19 @@ type HostGroup struct {
 
 var groupName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$`)
 
+// Check says what is wrong with a group, if anything.
+func (g HostGroup) Check() error {
+	switch {
+	case !groupName.MatchString(g.Name):
+		return fmt.Errorf("host group name %q is not 1 to 40 lower-case letters, digits and inner hyphens", g.Name)
+	case g.Count < 0 || g.CPUs < 0 || g.RAMBytes < 0 || g.GPUCount < 0:
+		return fmt.Errorf("host group %q has a negative size or count", g.Name)
+	case g.Count > maxVMs:
+		return fmt.Errorf("host group %q asks for %d VMs; %d is the most", g.Name, g.Count, maxVMs)
+	}
+	return nil
+}
+
 // checkGroups returns the groups with their sizes filled in.
 func checkGroups(groups []HostGroup) ([]HostGroup, error) {
 	if len(groups) == 0 {
@@ -37,15 +50,11 @@ func checkGroups(groups []HostGroup) ([]HostGroup, error) {
 	seen := make(map[string]bool)
 	checked := make([]HostGroup, 0, len(groups))
 	for _, g := range groups {
-		switch {
-		case !groupName.MatchString(g.Name):
-			return nil, fmt.Errorf("host group name %q is not 1 to 40 lower-case letters, digits and inner hyphens", g.Name)
-		case seen[g.Name]:
+		if err := g.Check(); err != nil {
+			return nil, err
+		}
+		if seen[g.Name] {
 			return nil, fmt.Errorf("host group %q is there twice", g.Name)
-		case g.Count < 0 || g.CPUs < 0 || g.RAMBytes < 0 || g.GPUCount < 0:
-			return nil, fmt.Errorf("host group %q has a negative size or count", g.Name)
-		case g.Count > maxVMs:
-			return nil, fmt.Errorf("host group %q asks for %d VMs; %d is the most", g.Name, g.Count, maxVMs)
 		}
 		seen[g.Name] = true
 		if g.CPUs == 0 {

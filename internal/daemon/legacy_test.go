@@ -56,31 +56,3 @@ func TestLegacyFramesAreUntyped(t *testing.T) {
 		t.Errorf("buffered exec (-want +got):\n%s", diff)
 	}
 }
-
-func TestLegacyAgentKnowsNothingNewer(t *testing.T) {
-	a, vm := newLegacy(t)
-	for _, tt := range []struct {
-		name, method, path string
-		status             int
-		says               string
-	}{
-		{"background", "POST", execPath(vm, "cmd", "true", "background", "true"), 400, `unknown query parameter "background"`},
-		{"ring_bytes", "POST", execPath(vm, "cmd", "true", "ring_bytes", "1"), 400, `unknown query parameter "ring_bytes"`},
-		{"stdio", "POST", execPath(vm, "cmd", "true", "stdio", "base64"), 400, `unknown query parameter "stdio"`},
-		{"list", "GET", "/vm/" + vm + "/exec", 405, "use POST"},
-		{"info", "GET", "/vm/" + vm + "/exec/ex_1", 404, "no such path"},
-		{"logs", "GET", "/vm/" + vm + "/exec/ex_1/logs", 404, "no such path"},
-		{"kill", "POST", "/vm/" + vm + "/exec/ex_1/kill", 404, "no such path"},
-		{"stat", "GET", "/vm/" + vm + "/fs/stat?path=/", 404, "no such path"},
-		{"readdir", "GET", "/vm/" + vm + "/fs/readdir?path=/", 404, "no such path"},
-		{"mkdir", "POST", "/vm/" + vm + "/fs/mkdir", 404, "no such path"},
-		{"remove", "DELETE", "/vm/" + vm + "/fs/remove?path=/x", 404, "no such path"},
-		{"watch", "GET", "/vm/" + vm + "/fs/watch?paths=/", 404, "no such path"},
-	} {
-		got := a.want(tt.status, tt.method, tt.path, "")
-		if !strings.Contains(got.message(t), tt.says) {
-			t.Errorf("%s: %s %s says %s, want %q", tt.name, tt.method, tt.path, got.body, tt.says)
-		}
-	}
-	a.want(200, "POST", "/vm/"+vm+"/cp?path=/tmp/x", "data")
-}

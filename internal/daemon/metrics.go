@@ -77,6 +77,6 @@ func (m *vmMetrics) Collect(ch chan<- prometheus.Metric) {
 		}
 		gauge(m.cpus, cpus[g.Name], g.Name)
 		gauge(m.ramBytes, ramBytes[g.Name], g.Name)
-		ch <- prometheus.MustNewConstMetric(m.booted, prometheus.CounterValue, float64(m.d.vms.lastNumber(g.Name)), g.Name)
+		ch <- prometheus.MustNewConstMetric(m.booted, prometheus.CounterValue, float64(m.d.vms.boots(g.Name)), g.Name)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"maps"
 	"net/http"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -27,8 +28,8 @@ const (
 var (
 	// proxyName is the name of a client or an upstream secret.
 	proxyName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$`)
-	// proxyHost is an exact host, all below one, or any.
-	proxyHost = regexp.MustCompile(`^(\*|(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*|[0-9a-f:.]*:[0-9a-f:.]*)$`)
+	// proxyHost is an exact host, all below one, or any; not an IPv6 address.
+	proxyHost = regexp.MustCompile(`^(\*|(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*)$`)
 )
 
 const maxProxyHost = 253
@@ -247,7 +248,8 @@ func parseProxyHost(text string) (string, error) {
 	if host == "" {
 		return "", refuse(http.StatusBadRequest, "host is required")
 	}
-	if len(host) > maxProxyHost || !proxyHost.MatchString(host) {
+	addr, err := netip.ParseAddr(host)
+	if isAddr := err == nil && addr.Zone() == ""; len(host) > maxProxyHost || !isAddr && !proxyHost.MatchString(host) {
 		return "", refuse(http.StatusBadRequest, "host must be a host without a port, *.domain or *, not %q", text[:min(len(text), maxProxyHost)])
 	}
 	return host, nil

@@ -209,10 +209,3 @@ func TestRefusedProxyCalls(t *testing.T) {
 		})
 	}
 }
-
-func TestProxyAsksForTheToken(t *testing.T) {
-	a := newAPI(t, slicertest.Options{Token: "t"})
-	if got := a.call("GET", "/proxy/v1/clients", ""); got.status != 401 {
-		t.Errorf("proxy call without the token = %d, want 401", got.status)
-	}
-}

@@ -49,10 +49,10 @@ func (d *Daemon) routes() []route {
 		{"POST /vm/{vm}/restore", "wait timeout", d.restore},
 		{"POST /vm/{vm}/shutdown", "action", d.shutdown},
 		{"POST /vm/{vm}/relaunch", "", d.relaunch},
-		{"POST /vm/{vm}/commit", "", d.commits},
-		{"GET /vm/commits", "tag cache_key source mode", d.commits},
-		{"DELETE /vm/commits/{id}", "", d.commits},
-		{"POST /vm/commits/{id}/fork", "wait timeout", d.commits},
+		{"POST /vm/{vm}/commit", "", d.commitVM},
+		{"GET /vm/commits", "tag cache_key source mode", d.listCommits},
+		{"DELETE /vm/commits/{id}", "", d.deleteCommit},
+		{"POST /vm/commits/{id}/fork", "wait timeout", d.forkCommit},
 		{"POST /vm/{vm}/exec", execParams, d.agent(d.exec)},
 		{"GET /vm/{vm}/exec", "", d.agent(d.listBackground)},
 		{"GET /vm/{vm}/exec/{exec}", "", d.agent(d.backgroundInfo)},
@@ -85,6 +85,16 @@ func (d *Daemon) routes() []route {
 	}
 }
 
+// Patterns are the routes that a Daemon serves, as patterns of http.ServeMux.
+// Older agents lack some of them.
+func Patterns() []string {
+	var list []string
+	for _, rt := range (*Daemon)(nil).routes() { // none is called
+		list = append(list, rt.pattern)
+	}
+	return list
+}
+
 func (d *Daemon) newMux() *http.ServeMux {
 	mux := http.NewServeMux()
 	for _, rt := range d.served() {
@@ -105,6 +115,8 @@ func (d *Daemon) newMux() *http.ServeMux {
 // ServeHTTP answers one call of the API.
 func (d *Daemon) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w := &answer{ResponseWriter: rw}
+	r = r.WithContext(r.Context()) // the server's own keeps its body
+	r.Body = newCallBody(r)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if !d.enter() {
 		d.fail(w, r, errClosed)
@@ -195,8 +207,8 @@ func (d *Daemon) fail(w http.ResponseWriter, r *http.Request, err error) {
 		d.log.Debug("answer cut short", "method", r.Method, "path", r.URL.Path, "err", err)
 		panic(http.ErrAbortHandler)
 	}
-	var refused *apiError
-	if !errors.As(err, &refused) {
+	refused, known := refusalOf(err)
+	if !known {
 		level := slog.LevelError
 		if r.Context().Err() != nil {
 			level = slog.LevelDebug // the client went away
@@ -207,7 +219,13 @@ func (d *Daemon) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if refused.status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	}
+	defer hurry(w, r)()
+	var invalid *invalidMode
 	// A client that isn't there any more can't be told.
+	if errors.As(err, &invalid) {
+		_ = writeText(w, refused.status, refused.message)
+		return
+	}
 	if strings.HasPrefix(r.URL.Path, "/proxy/") {
 		_ = writeText(w, refused.status, refused.message+"\n")
 		return
@@ -227,6 +245,16 @@ func (e *apiError) Error() string { return e.message }
 
 func refuse(status int, format string, args ...any) error {
 	return &apiError{status, fmt.Sprintf(format, args...)}
+}
+
+// refusalOf is err as an answer, if it is one.
+func refusalOf(err error) (*apiError, bool) {
+	var invalid *invalidMode
+	if errors.As(err, &invalid) {
+		return &apiError{http.StatusBadRequest, invalid.Error()}, true
+	}
+	var refused *apiError
+	return refused, errors.As(err, &refused)
 }
 
 var errClosed = refuse(http.StatusServiceUnavailable, "the daemon is shutting down")

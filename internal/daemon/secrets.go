@@ -118,6 +118,9 @@ func (s *secretStore) remove(name string) bool {
 func (d *Daemon) pushSecrets(ctx context.Context, v *vm) {
 	v.pushMu.Lock()
 	defer v.pushMu.Unlock()
+	if isClosed(v.over) {
+		return // a relaunch brings all
+	}
 	files, versions := d.secrets.granted(v.grants)
 	for _, file := range files {
 		if v.pushed[file.Name] == versions[file.Name] || !v.gate.tryEnter() {

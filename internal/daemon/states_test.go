@@ -106,10 +106,8 @@ func TestRefusedStateChanges(t *testing.T) {
 		{"shutdown of a protected VM", "POST", "/vm/k3s-1/shutdown", "", 403, "protected"},
 		{"relaunch of a running VM", "POST", "/vm/sbox-1/relaunch", "", 409, "Running"},
 		{"GET suspend", "GET", "/vm/sbox-1/suspend", "", 405, "POST"},
-		{"commit", "POST", "/vm/sbox-1/commit", `{}`, 501, "commits"},
-		{"list commits", "GET", "/vm/commits?tag=x", "", 501, "commits"},
-		{"delete a commit", "DELETE", "/vm/commits/c1", "", 501, "commits"},
-		{"fork a commit", "POST", "/vm/commits/c1/fork?wait=agent", `{}`, 501, "commits"},
+		{"commit of an ephemeral VM", "POST", "/vm/sbox-1/commit", `{}`, 409, "persistent: true"},
+		{"unknown VM on commit", "POST", "/vm/sbox-9/commit", `{}`, 404, `"sbox-9"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := a.call(tt.method, tt.path, tt.body)
@@ -179,6 +177,7 @@ func (g *slowGuest) Done() <-chan struct{}                                      
 func (g *slowGuest) Freeze(context.Context) error                                 { return nil }
 func (g *slowGuest) Stop(context.Context) error                                   { close(g.done); return nil }
 func (g *slowGuest) Uptime() time.Duration                                        { return 0 }
+func (g *slowGuest) Unenforced() []string                                         { return nil }
 
 func (g *slowGuest) Thaw(ctx context.Context) error {
 	select {

@@ -122,9 +122,12 @@ func (v *vm) measure(ctx context.Context) (GuestStats, error) {
 	defer v.gate.leave()
 	ctx, cancel := context.WithTimeout(ctx, statsTimeout)
 	defer cancel()
-	ctx, unbind := bind(ctx, v.over, v.errGone(), nil)
+	ctx, unbind := bind(ctx, v.over, errGone, nil)
 	defer unbind()
 	s, err := v.guest.Stats(ctx)
+	if err != nil && isClosed(v.over) {
+		return s, v.errGone()
+	}
 	if err != nil {
 		return s, err
 	}

@@ -32,7 +32,8 @@ type vmTable struct {
 	found   map[string]bool
 	ended   map[*vm]bool
 	hosts   map[int]bool   // addresses in use
-	counted map[string]int // by group: the number last given
+	counted map[string]int // by group: the highest number that a VM has or had
+	booted  map[string]int // by group: boots that were begun
 	serial  int
 }
 
@@ -43,6 +44,7 @@ func newVMTable() *vmTable {
 		ended:   make(map[*vm]bool),
 		hosts:   make(map[int]bool),
 		counted: make(map[string]int),
+		booted:  make(map[string]int),
 	}
 }
 
@@ -54,20 +56,24 @@ func (t *vmTable) reserve(plan vmPlan) (*vm, error) {
 	if err := t.checkName(plan.tags, nil); err != nil {
 		return nil, err
 	}
-	host := firstHost
-	for t.hosts[host] {
-		host++
+	host := plan.host
+	if t.hosts[host] {
+		return nil, refuse(http.StatusConflict, "the address %s%d is another VM's", subnet, host)
 	}
-	if host > lastHost {
-		return nil, refuse(http.StatusServiceUnavailable, "all %d VM addresses are in use; delete a VM first", maxVMs)
+	if host == 0 {
+		var err error
+		if host, err = t.freeHost(); err != nil {
+			return nil, err
+		}
 	}
 	t.hosts[host] = true
 	t.counted[plan.group.Name]++
+	t.booted[plan.group.Name]++
 	t.serial++
 	v := &vm{
 		hostname:  fmt.Sprintf("%s-%d", plan.group.Name, t.counted[plan.group.Name]),
 		group:     plan.group.Name,
-		ip:        fmt.Sprintf("%s%d/24", subnet, host),
+		ip:        address(host),
 		serial:    t.serial,
 		cpus:      plan.cpus,
 		ramBytes:  plan.ramBytes,
@@ -80,9 +86,25 @@ func (t *vmTable) reserve(plan vmPlan) (*vm, error) {
 		turn:      make(chan struct{}, 1),
 		over:      make(chan struct{}),
 		status:    statusRunning,
+
+		override:     plan.network,
+		parentCommit: plan.parentCommit,
+	}
+	if plan.persistent {
+		v.keep = newKeeping(v)
 	}
 	t.vms[v.hostname] = v
 	return v, nil
+}
+
+// freeHost is the lowest address that nobody has. It is called under the lock.
+func (t *vmTable) freeHost() (int, error) {
+	for host := firstHost; host <= lastHost; host++ {
+		if !t.hosts[host] {
+			return host, nil
+		}
+	}
+	return 0, refuse(http.StatusServiceUnavailable, "all %d VM addresses are in use; delete a VM first", maxVMs)
 }
 
 // checkName refuses tags whose friendly name a VM other than v has. It is
@@ -131,8 +153,7 @@ func (t *vmTable) drop(v *vm) {
 
 // remove takes v from those that hold a name. It is called under the lock.
 func (t *vmTable) remove(v *vm) {
-	var host int
-	if _, err := fmt.Sscanf(strings.TrimPrefix(v.ip, subnet), "%d/24", &host); err == nil {
+	if host, err := parseAddress(v.ip); err == nil {
 		delete(t.hosts, host)
 	}
 	delete(t.vms, v.hostname)
@@ -177,11 +198,11 @@ func (t *vmTable) list() []*vm {
 	return list
 }
 
-// lastNumber is the number that a VM of group was last given.
-func (t *vmTable) lastNumber(group string) int {
+// boots is how many boots of group's VMs were begun.
+func (t *vmTable) boots(group string) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.counted[group]
+	return t.booted[group]
 }
 
 // friendlyName is the x of the tag name=x, "" when there is none.
@@ -214,6 +235,7 @@ func (v *vm) node() nodeJSON {
 	return nodeJSON{
 		Hostname: v.hostname, HostGroup: v.group, IP: v.ip, RAMBytes: v.ramBytes, CPUs: v.cpus,
 		CreatedAt: v.createdAt, Arch: machineArch(), Tags: append([]string{}, v.tags...), Status: v.status,
+		Persistent: v.keep != nil,
 	}
 }
 

@@ -5,13 +5,45 @@ import (
 	"slices"
 )
 
+// retag gives v the tags that edit makes of its present ones, and notes them on
+// its disk if that is kept. When it returns an error v has the tags that it had;
+// errGone says that v is not there any more, or has been relaunched.
+func (d *Daemon) retag(v *vm, edit func(tags []string) []string) ([]string, error) {
+	if v.keep == nil {
+		return d.vms.retag(v, edit)
+	}
+	v.keep.mu.Lock()
+	defer v.keep.mu.Unlock()
+	before := v.keep.label.Tags
+	tags, err := d.vms.retag(v, edit)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.relabelLocked(v.keep, func(l *vmLabel) { l.Tags = tags }); err != nil {
+		d.vms.setTags(v.hostname, before)
+		return nil, err
+	}
+	return tags, nil
+}
+
+// setTags gives the VM called hostname tags that it had before.
+func (t *vmTable) setTags(hostname string, tags []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if v := t.vms[hostname]; v != nil {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.tags = tags
+	}
+}
+
 // retag gives v the tags that edit makes of its present ones, at once, and
 // returns them. A friendly name that v has stays, and no two VMs share one.
 func (t *vmTable) retag(v *vm, edit func(tags []string) []string) ([]string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.vms[v.hostname] != v {
-		return nil, noSuchVM(v.hostname)
+		return nil, errGone
 	}
 	tags := edit(slices.Clone(v.tags))
 	if err := checkTags(tags); err != nil {
@@ -82,8 +114,7 @@ func (p *tagsPatch) apply(tags []string) []string {
 
 // patchTags serves PATCH /vm/{vm}/tags.
 func (d *Daemon) patchTags(w http.ResponseWriter, r *http.Request, _ query) error {
-	v, err := d.vms.find(r.PathValue("vm"))
-	if err != nil {
+	if _, err := d.vms.find(r.PathValue("vm")); err != nil {
 		return err
 	}
 	var patch tagsPatch
@@ -93,9 +124,13 @@ func (d *Daemon) patchTags(w http.ResponseWriter, r *http.Request, _ query) erro
 	if err := patch.check(); err != nil {
 		return err
 	}
-	tags, err := d.vms.retag(v, patch.apply)
+	var tags []string
+	err := d.whileThere(r.Context(), r.PathValue("vm"), func(v *vm) (err error) {
+		tags, err = d.retag(v, patch.apply)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, tagsJSON{v.hostname, tags})
+	return writeJSON(w, http.StatusOK, tagsJSON{r.PathValue("vm"), tags})
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,13 +17,14 @@ const userdataPath = "/run/slicer/userdata"
 // userdata is a VM's first-boot script and how it went.
 type userdata struct {
 	script string
+	given  bool          // there is a script, or was one on the first boot
 	done   chan struct{} // closed when there is nothing left to run
 	code   int           // exit code; set before done is closed
 }
 
 func newUserdata(script string) *userdata {
-	u := &userdata{script: script, done: make(chan struct{})}
-	if script == "" {
+	u := &userdata{script: script, given: script != "", done: make(chan struct{})}
+	if !u.given {
 		close(u.done)
 	}
 	return u
@@ -34,7 +36,7 @@ func (u *userdata) result() (ran bool, code *int) {
 	if !isClosed(u.done) {
 		return false, nil
 	}
-	if u.script == "" {
+	if !u.given {
 		return true, nil
 	}
 	return true, &u.code
@@ -63,7 +65,15 @@ func (d *Daemon) runUserdata(v *vm) {
 	v.userdata.code = status.Code
 	if err != nil {
 		v.userdata.code = startCode(err)
-		fmt.Fprintf(v.console, "userdata: %v\n", err)
+		v.console.line("userdata: %v", err)
+	}
+	code := v.userdata.code
+	v.console.line("userdata: exit code %d", code)
+	if v.keep != nil {
+		err := d.relabel(v.keep, func(l *vmLabel) { l.Userdata = &userdataLabel{ExitCode: &code} })
+		if err != nil && !errors.Is(err, errGone) {
+			d.log.Error("userdata's end could not be noted", "vm", v.hostname, "err", err)
+		}
 	}
 	d.log.Info("userdata ended", "vm", v.hostname, "exit_code", v.userdata.code)
 }
@@ -115,6 +125,18 @@ func (c *console) Write(p []byte) (int, error) {
 		c.text = append([]byte(nil), c.text[len(c.text)-maxConsole:]...)
 	}
 	return len(p), nil
+}
+
+// line adds a line of the daemon's own.
+func (c *console) line(format string, args ...any) {
+	text := fmt.Sprintf(format, args...) + "\n"
+	c.mu.Lock()
+	cut := len(c.text) > 0 && c.text[len(c.text)-1] != '\n'
+	c.mu.Unlock()
+	if cut {
+		text = "\n" + text
+	}
+	_, _ = io.WriteString(c, text) // never fails
 }
 
 // tail returns the last n lines, all that is kept when n is 0.

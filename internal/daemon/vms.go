@@ -35,7 +35,12 @@ type vm struct {
 	protected bool
 	grants    []string // the secrets that it gets; nil is all
 
-	guest    Guest // set once, before anybody can find the VM
+	override     *policyJSON // its own network policy, nil when it has none
+	parentCommit string      // the commit that it was forked from
+	keep         *keeping    // nil is an ephemeral VM
+
+	guest    Guest // set once, before anybody can find the VM; nil while a kept one hasn't been booted
+	released bool  // there is nothing left of the guest; under turn
 	gate     gate  // shut while the guest is frozen
 	userdata *userdata
 	console  *console
@@ -47,9 +52,10 @@ type vm struct {
 	// over is closed when the VM begins to end; its calls end with it.
 	over chan struct{}
 
-	mu     sync.Mutex
-	status string
-	gone   bool // over is closed, or about to be
+	mu      sync.Mutex
+	status  string
+	gone    bool // over is closed, or about to be
+	deleted bool // nobody will relaunch it
 
 	pushMu sync.Mutex        // held while secrets are brought to the guest
 	pushed map[string]uint64 // name to version of what the guest has; under pushMu
@@ -82,7 +88,25 @@ func (v *vm) errPaused() error {
 	return refuse(http.StatusConflict, "VM %q is paused; resume it first", v.hostname)
 }
 
+// kept reports whether v is a persistent VM that is not being deleted.
+func (v *vm) kept() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.keep != nil && !v.deleted
+}
+
+func (v *vm) setDeleted(deleted bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.deleted = deleted
+}
+
+// errGone refuses a call on a VM that has ended, with what brings it back if
+// something does.
 func (v *vm) errGone() error {
+	if v.kept() {
+		return refuse(http.StatusConflict, "VM %q is stopped; relaunch it first", v.hostname)
+	}
 	return refuse(http.StatusNotFound, "VM %q is gone", v.hostname)
 }
 
@@ -121,9 +145,9 @@ func (d *Daemon) agent(serve func(w http.ResponseWriter, r *http.Request, q quer
 			return err
 		}
 		conn := http.NewResponseController(w)
-		gone, cut := v.errGone(), false
+		cut := false
 		body := newCallBody(r)
-		ctx, release := bind(r.Context(), v.over, gone, func() {
+		ctx, release := bind(r.Context(), v.over, errGone, func() {
 			// A client that neither sends nor reads must not keep the call
 			// alive. Connections without deadlines end with their client.
 			cut = true
@@ -135,8 +159,8 @@ func (d *Daemon) agent(serve func(w http.ResponseWriter, r *http.Request, q quer
 		r = r.WithContext(ctx)
 		r.Body = body
 		err = serve(w, r, q, v)
-		if err != nil && (errors.Is(context.Cause(ctx), gone) || errors.Is(err, ErrEnded)) {
-			err = gone
+		if err != nil && (errors.Is(context.Cause(ctx), errGone) || errors.Is(err, ErrEnded)) {
+			err = v.errGone()
 		}
 		release()
 		if cut {
@@ -156,6 +180,9 @@ type callBody struct {
 }
 
 func newCallBody(r *http.Request) *callBody {
+	if b, ok := r.Body.(*callBody); ok {
+		return b
+	}
 	b := &callBody{ReadCloser: r.Body}
 	b.ended.Store(r.Body == http.NoBody)
 	return b
@@ -173,10 +200,17 @@ func (b *callBody) Read(p []byte) (int, error) {
 // lastWords is how long a call may go on writing after its VM has ended.
 const lastWords = 2 * time.Second
 
-// destroy ends v and what it runs, and forgets it. It returns errGone when
-// somebody else did so first. A guest that can't be stopped can be tried again:
-// unless it has ended, v stays listed, as stopped.
-func (d *Daemon) destroy(ctx context.Context, v *vm) error {
+// destroy ends v and what it runs, removes its disk and forgets it. It returns
+// errGone when somebody else did so first, or has relaunched it. A guest that
+// can't be stopped, or a disk that can't be removed, can be tried again: unless
+// an ephemeral VM has ended, v stays listed, as stopped.
+func (d *Daemon) destroy(ctx context.Context, v *vm) (err error) {
+	v.setDeleted(true)
+	defer func() {
+		if err != nil && !errors.Is(err, errGone) {
+			v.setDeleted(false)
+		}
+	}()
 	v.finish()
 	if err := v.lock(ctx); err != nil {
 		return err
@@ -185,21 +219,30 @@ func (d *Daemon) destroy(ctx context.Context, v *vm) error {
 	if !d.vms.holds(v) {
 		return errGone
 	}
-	if err := v.guest.Stop(ctx); err != nil {
-		return fmt.Errorf("stop VM %q: %w", v.hostname, err)
+	if err := d.release(ctx, v); err != nil {
+		return err
+	}
+	if v.keep != nil {
+		if err := d.removeDisk(ctx, v.keep); err != nil {
+			return err
+		}
 	}
 	d.vms.drop(v)
 	return nil
 }
 
-// watch takes v away as soon as its guest has ended, and then cleans up. It
-// returns when that is done.
+// watch takes v away as soon as its guest has ended, or has it stopped if it is
+// persistent, and then cleans up. It returns when that is done.
 func (d *Daemon) watch(v *vm) {
 	<-v.guest.Done()
 	v.mu.Lock()
 	byItself := !v.gone
 	v.mu.Unlock()
 	v.finish()
+	if v.keep != nil {
+		d.rest(v, byItself && !isClosed(d.closing))
+		return
+	}
 	d.vms.retire(v)
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
@@ -218,30 +261,27 @@ func (d *Daemon) deleteNode(w http.ResponseWriter, r *http.Request, _ query) err
 	if err != nil {
 		return err
 	}
-	v, err := d.vms.find(r.PathValue("vm"))
+	ctx, cancel := stopping(r)
+	defer cancel()
+	hostname := r.PathValue("vm")
+	err = d.whileThere(ctx, hostname, func(v *vm) error {
+		if v.group != group.Name {
+			return refuse(http.StatusNotFound, "no VM named %q in host group %q", hostname, group.Name)
+		}
+		if v.protected {
+			return refuse(http.StatusForbidden, "VM %q is protected: it belongs to the count of host group %q", hostname, group.Name)
+		}
+		return d.destroy(ctx, v)
+	})
 	if err != nil {
 		return err
 	}
-	if v.group != group.Name {
-		return refuse(http.StatusNotFound, "no VM named %q in host group %q", v.hostname, group.Name)
-	}
-	if v.protected {
-		return refuse(http.StatusForbidden, "VM %q is protected: it belongs to the count of host group %q", v.hostname, group.Name)
-	}
-	// A client that goes away doesn't leave half a VM.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), stopTimeout)
-	defer cancel()
-	if err := d.destroy(ctx, v); errors.Is(err, errGone) {
-		return noSuchVM(v.hostname)
-	} else if err != nil {
-		return err
-	}
-	d.log.Info("VM deleted", "vm", v.hostname)
+	d.log.Info("VM deleted", "vm", hostname)
 	return writeJSON(w, http.StatusOK, struct {
 		Message     string `json:"message"`
 		DiskRemoved string `json:"disk_removed"`
 		Error       string `json:"error"`
-	}{fmt.Sprintf("VM %q deleted", v.hostname), "true", ""})
+	}{fmt.Sprintf("VM %q deleted", hostname), "true", ""})
 }
 
 func noSuchVM(hostname string) error {

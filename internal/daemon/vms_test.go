@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -111,9 +112,31 @@ func TestRefusedCreates(t *testing.T) {
 		{"timeout without a unit", "?wait=agent&timeout=30", `{}`, 400, "timeout"},
 		{"negative timeout", "?wait=agent&timeout=-1s", `{}`, 400, "timeout"},
 		{"endless timeout", "?wait=agent&timeout=99h", `{}`, 400, "timeout"},
-		{"persistent", "", `{"persistent":true}`, 501, "persistent"},
-		{"network", "", `{"network":{"allow":["*"]}}`, 501, "network"},
-		{"ssh keys", "", `{"ssh_keys":["ssh-ed25519 AAAA"]}`, 501, "ssh_keys"},
+		{"hostname", "", `{"hostname":"x"}`, 501, "hostname"},
+		{"protected", "", `{"protected":true}`, 501, "protected"},
+		{"PCI devices", "", `{"pci_devices":["x"]}`, 501, "pci_devices"},
+		{"another image", "", `{"disk_image":"x"}`, 501, "disk_image"},
+		{"network that is let through", "", `{"network":{"allow":["1.1.1.1/32"]}}`, 501, "leads nowhere"},
+		{"network that is none", "", `{"network":{"drop":["example"]}}`, 400, `"example"`},
+		{"unknown field of a network", "", `{"network":{"deny":[]}}`, 400, `"deny"`},
+		{"too many networks", "", `{"network":{"drop":["::/0"` + strings.Repeat(`,"::/0"`, 256) + `]}}`, 400, "256"},
+		{"address elsewhere", "", `{"ip":"10.0.0.2"}`, 400, "192.168.137.2 to 192.168.137.254"},
+		{"address of the network", "", `{"ip":"192.168.137.0"}`, 400, "192.168.137.2"},
+		{"address of the gateway", "", `{"ip":"192.168.137.1/24"}`, 400, "192.168.137.2"},
+		{"address with another mask", "", `{"ip":"192.168.137.9/16"}`, 400, "192.168.137.2"},
+		{"address with zeros", "", `{"ip":"192.168.137.09"}`, 400, "192.168.137.2"},
+		{"address as IPv6", "", `{"ip":"::ffff:192.168.137.9"}`, 400, "192.168.137.2"},
+		{"address taken", "", `{"ip":"192.168.137.2/24"}`, 409, "another VM's"},
+		{"two lines as one key", "", `{"ssh_keys":["ssh-rsa AAAA\nssh-rsa BBBB"]}`, 400, "entry 1"},
+		{"control character in a key", "", `{"ssh_keys":["ssh-rsa AAAA","ssh-rsa \u001bAAA"]}`, 400, "entry 2"},
+		{"empty key", "", `{"ssh_keys":[""]}`, 400, "no public key"},
+		{"comment as a key", "", `{"ssh_keys":["# ssh-rsa AAAA"]}`, 400, "no public key"},
+		{"long key", "", `{"ssh_keys":["ssh-rsa ` + strings.Repeat("A", 16<<10) + `"]}`, 400, "16384"},
+		{"too many keys", "", `{"ssh_keys":["ssh-rsa A"` + strings.Repeat(`,"ssh-rsa A"`, 100) + `]}`, 400, "100"},
+		{"import_user with a slash", "", `{"import_user":"a/b"}`, 400, "import_user"},
+		{"import_user with two hyphens", "", `{"import_user":"a--b"}`, 400, "import_user"},
+		{"import_user that ends with a hyphen", "", `{"import_user":"a-"}`, 400, "import_user"},
+		{"long import_user", "", `{"import_user":"` + strings.Repeat("a", 40) + `"}`, 400, "import_user"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := a.call("POST", "/hostgroup/sbox/nodes"+tt.query, tt.body)
@@ -234,6 +257,8 @@ func TestClientThatGoesAwayLeavesNoVM(t *testing.T) {
 	}
 }
 
+var bootTime = regexp.MustCompile(`ready in \d+ ms`)
+
 func TestUserdata(t *testing.T) {
 	a := newAPI(t, slicertest.Options{Shell: func(_ context.Context, p *slicertest.Proc, script string) int {
 		fmt.Fprintf(p.Stdout, "uid %d ran %s", p.UID, strings.TrimSpace(script))
@@ -254,8 +279,11 @@ func TestUserdata(t *testing.T) {
 			Lines             int
 		}
 		decode(t, a.want(200, "GET", "/vm/"+made.Hostname+"/logs", "").body, &logs)
-		if logs.Content != "uid 0 ran setup!\n" || logs.Lines != 1 || logs.Hostname != made.Hostname {
-			t.Errorf("logs of userdata %q = %+v, want its output", script, logs)
+		want := "slicer: " + made.Hostname + " started, 4 CPUs, 8 GiB, network isolated\n" +
+			"slicer: agent ready in 0 ms\nslicer: secrets: 0\nuid 0 ran setup!\nuserdata: exit code 3\n"
+		got := bootTime.ReplaceAllString(logs.Content, "ready in 0 ms")
+		if got != want || logs.Lines != 5 || logs.Hostname != made.Hostname {
+			t.Errorf("logs of userdata %q = %+v, want its boot and its output", script, logs)
 		}
 	}
 }
@@ -268,13 +296,14 @@ func TestLogLines(t *testing.T) {
 		return 0
 	}})
 	a.want(201, "POST", "/hostgroup/sbox/nodes?wait=userdata", `{"userdata":"x"}`)
-	for query, want := range map[string]int{"": 20, "?lines=0": 30, "?lines=5": 5, "?lines=99": 30} {
+	// Three lines of the boot come first, the exit code last.
+	for query, want := range map[string]int{"": 20, "?lines=0": 34, "?lines=5": 5, "?lines=99": 34} {
 		var logs struct {
 			Content string
 			Lines   int
 		}
 		decode(t, a.want(200, "GET", "/vm/sbox-1/logs"+query, "").body, &logs)
-		if logs.Lines != want || strings.Count(logs.Content, "\n") != want || !strings.HasSuffix(logs.Content, "29\n") {
+		if logs.Lines != want || strings.Count(logs.Content, "\n") != want || !strings.HasSuffix(logs.Content, "29\nuserdata: exit code 0\n") {
 			t.Errorf("logs%s = %d lines %q, want the last %d", query, logs.Lines, logs.Content, want)
 		}
 	}

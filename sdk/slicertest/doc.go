@@ -22,4 +22,8 @@
 // merged, malformed, too long or out of order. A service inside a VM, which a
 // forward dials, is played with Server.Listen or Proc.Listen; a program of a
 // shell session has a Terminal.
+//
+// The disks of persistent VMs, and the commits that are made of them, are kept
+// in memory as long as the server lives; Server.Restart shows what is left of
+// them when the daemon ends.
 package slicertest

@@ -24,10 +24,11 @@ type machines struct {
 
 	mu     sync.Mutex
 	guests map[string]*guest
+	disks  map[string]*disk // those that are kept
 }
 
 func newMachines(tb testing.TB, opts Options) *machines {
-	return &machines{tb: tb, opts: opts, guests: make(map[string]*guest)}
+	return &machines{tb: tb, opts: opts, guests: make(map[string]*guest), disks: make(map[string]*disk)}
 }
 
 func (m *machines) find(hostname string) *guest {
@@ -46,12 +47,18 @@ func (m *machines) Boot(ctx context.Context, spec daemon.GuestSpec) (daemon.Gues
 	g := &guest{
 		machines: m,
 		hostname: spec.Hostname,
+		disk:     spec.Disk,
 		tree:     newMemTree(m.opts.DiskBytes),
 		born:     time.Now(),
 		procs:    make(map[*process]bool),
 		done:     make(chan struct{}),
 	}
+	eject, err := m.insert(spec, g.tree)
+	if err != nil {
+		return nil, err
+	}
 	if err := g.furnish(ctx, spec); err != nil {
+		eject()
 		return nil, err
 	}
 	g.tree.busy = g.checkThawed
@@ -74,7 +81,9 @@ func (m *machines) Close() error {
 func (m *machines) forget(g *guest) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.guests, g.hostname)
+	if m.guests[g.hostname] == g {
+		delete(m.guests, g.hostname)
+	}
 }
 
 // program returns the program called name, nil when there is none.
@@ -89,6 +98,7 @@ func (m *machines) program(name string) Program {
 type guest struct {
 	machines *machines
 	hostname string
+	disk     string // the disk that it has, "" when that goes with it
 	tree     *memTree
 	net      guestNet
 	born     time.Time
@@ -268,6 +278,7 @@ func (g *guest) Stop(ctx context.Context) error {
 			return fmt.Errorf("wait for program %q, which must end with its context: %w", p.name, context.Cause(ctx))
 		}
 	}
+	g.machines.keep(g)
 	g.machines.forget(g)
 	g.mu.Lock()
 	defer g.mu.Unlock()

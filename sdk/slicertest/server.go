@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,6 +57,10 @@ type Options struct {
 	// can take its time, until ctx ends, and its error fails the boot.
 	Boot func(ctx context.Context, hostname string) error
 
+	// ImportKeys returns the public SSH keys of the user that a VM's import_user
+	// names. nil means that none can be had.
+	ImportKeys func(ctx context.Context, user string) ([]string, error)
+
 	// DiskBytes is how much a VM's files may hold. 0 is 256 MiB.
 	DiskBytes int64
 
@@ -74,7 +79,8 @@ type Server struct {
 	URL string
 
 	tb        testing.TB
-	daemon    *daemon.Daemon
+	config    daemon.Config
+	daemon    atomic.Pointer[daemon.Daemon]
 	machines  *machines
 	journal   journal
 	faults    faults
@@ -98,22 +104,20 @@ func NewServer(tb testing.TB, opts ...Options) *Server {
 		tb.Fatal("slicertest: NewServer takes one Options")
 	}
 	s := &Server{tb: tb, machines: newMachines(tb, o), served: make(chan struct{})}
-	var err error
-	s.daemon, err = daemon.New(daemon.Config{
+	s.config = daemon.Config{
 		Groups:     hostGroups(o.Groups),
 		Hypervisor: s.machines,
 		Token:      o.Token,
+		ImportKeys: o.ImportKeys,
 		Log:        o.Log,
 		Version:    "slicertest",
 
 		LegacyFrames: o.LegacyFrames,
-	})
-	if err != nil {
-		tb.Fatalf("slicertest: start the daemon: %v", err)
 	}
+	s.start()
 	listener := s.listen(o.Network)
 	s.http = &http.Server{
-		Handler:           s.journal.record(s.faults.inject(s.daemon)),
+		Handler:           s.journal.record(s.faults.inject(http.HandlerFunc(s.serve))),
 		ReadHeaderTimeout: time.Minute,
 		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 	}
@@ -131,6 +135,33 @@ func NewServer(tb testing.TB, opts ...Options) *Server {
 	}
 	s.client = slicer.NewSlicerClient(s.URL, o.Token, "slicertest", httpClient)
 	return s
+}
+
+// start starts a daemon on the disks that there are.
+func (s *Server) start() {
+	s.tb.Helper()
+	d, err := daemon.New(s.config)
+	if err != nil {
+		s.tb.Fatalf("slicertest: start the daemon: %v", err)
+	}
+	s.daemon.Store(d)
+}
+
+// serve has the daemon that there is now answer a call.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) { s.daemon.Load().ServeHTTP(w, r) }
+
+// Restart stops the daemon and starts another on the same disks, as when a
+// machine is booted again. Ephemeral VMs and secrets are gone, persistent VMs
+// and commits are there; those that ran run again, in new guests. Calls
+// meanwhile are answered 503. It is not for use beside Close.
+func (s *Server) Restart() {
+	s.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if err := s.daemon.Load().Close(ctx); err != nil {
+		s.tb.Errorf("slicertest: close the daemon: %v", err)
+	}
+	s.start()
 }
 
 // listen opens the network and sets URL and transport.
@@ -211,7 +242,7 @@ func (s *Server) Close() {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
 		s.faults.clear()
-		if err := s.daemon.Close(ctx); err != nil {
+		if err := s.daemon.Load().Close(ctx); err != nil {
 			s.tb.Errorf("slicertest: close the daemon: %v", err)
 		}
 		s.transport.CloseIdleConnections()
