@@ -23,6 +23,7 @@ type agent struct {
 	writeMu sync.Mutex
 
 	files *writers
+	gate  gate
 
 	freezeMu sync.Mutex
 	stopped  map[int]bool // what stood still by itself before the last freeze
@@ -30,6 +31,7 @@ type agent struct {
 	mu     sync.Mutex // held over fork and over wait, so that a pid means one process
 	procs  map[uint64]int
 	byPid  map[int]uint64
+	exits  map[uint64]chan<- exitEvent // of commands that aren't the daemon's
 	lastID uint64
 }
 
@@ -54,6 +56,7 @@ func runAgent(control *net.UnixConn, kind idmapKind) error {
 		files:   newWriters(kind),
 		procs:   map[uint64]int{},
 		byPid:   map[int]uint64{},
+		exits:   map[uint64]chan<- exitEvent{},
 	}
 	// Caught and dropped, not ignored: what is ignored stays so in children.
 	dropped := make(chan os.Signal, 1)
@@ -61,6 +64,11 @@ func runAgent(control *net.UnixConn, kind idmapKind) error {
 	children := make(chan os.Signal, 1)
 	signal.Notify(children, syscall.SIGCHLD)
 	go a.reap(children)
+	sudo, err := listenSudo(a)
+	if err != nil {
+		return err
+	}
+	go sudo.run()
 
 	if err := a.send(&reply{}); err != nil {
 		return err
@@ -156,9 +164,21 @@ func (a *agent) do(req *request, files []*os.File, r *reply) (*os.File, error) {
 	case "signal":
 		return nil, a.signal(req.Handle, syscall.Signal(req.Signal))
 	case "freeze":
-		return nil, a.freeze()
+		a.gate.hold()
+		err := a.freeze()
+		if err != nil {
+			a.gate.release()
+		}
+		return nil, err
 	case "thaw":
+		a.gate.release()
 		return nil, a.thaw()
+	case "hold":
+		a.gate.hold()
+		return nil, nil
+	case "release":
+		a.gate.release()
+		return nil, nil
 	case "secret":
 		return nil, putSecret(a.kind, req)
 	case "unsecret":
@@ -200,6 +220,8 @@ type plan struct {
 	argv []string
 	attr *syscall.ProcAttr
 	uid  uint32
+
+	exited chan<- exitEvent // takes the command's end, which then isn't the daemon's; nil where it is
 }
 
 // plan resolves a command's user, folder, environment and program.
@@ -257,6 +279,9 @@ func (a *agent) fork(p *plan, r *reply) error {
 	a.lastID++
 	a.procs[a.lastID] = pid
 	a.byPid[pid] = a.lastID
+	if p.exited != nil {
+		a.exits[a.lastID] = p.exited
+	}
 	r.Handle, r.Pid = a.lastID, pid
 	return nil
 }
@@ -342,7 +367,7 @@ func (a *agent) signal(handle uint64, s syscall.Signal) error {
 }
 
 // reap waits for every process that ends, the guest's orphans included, and
-// tells the daemon of those that it started.
+// tells of those that the daemon or sudo started.
 func (a *agent) reap(children <-chan os.Signal) {
 	for range children {
 		for {
@@ -377,10 +402,16 @@ func (a *agent) reapOne() (event *exitEvent, more bool) {
 	}
 	delete(a.byPid, pid)
 	delete(a.procs, handle)
+	to := a.exits[handle]
+	delete(a.exits, handle)
 	event = &exitEvent{Handle: handle, Code: status.ExitStatus()}
 	if status.Signaled() {
 		event.Signal = int(status.Signal())
 		event.Code = 128 + event.Signal
+	}
+	if to != nil {
+		to <- *event // it has room
+		return nil, true
 	}
 	return event, true
 }

@@ -44,7 +44,11 @@ func (a *agent) doFile(req *request, r *reply) (*os.File, error) {
 	case "readdir":
 		return nil, readDir(req, r)
 	case "open":
-		return openRegular(req.Name, r)
+		f, err := openRegular(req.Name, r)
+		if err != nil {
+			return nil, err
+		}
+		return settled(f, r)
 	case "create":
 		return a.files.create(req, r)
 	case "commit":

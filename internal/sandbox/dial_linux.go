@@ -63,5 +63,6 @@ func (g *guest) Stats(ctx context.Context) (daemon.GuestStats, error) {
 	s.Uptime = g.Uptime()
 	s.CPUs = g.spec.CPUs
 	s.MemoryTotal = uint64(max(g.spec.RAMBytes, 0))
+	g.group.measure(&s)
 	return s, nil
 }

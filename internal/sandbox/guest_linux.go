@@ -22,6 +22,7 @@ type guest struct {
 	dir     string
 	spec    daemon.GuestSpec
 	cmd     *exec.Cmd
+	group   *cgroup
 	control *net.UnixConn
 	started time.Time
 
@@ -33,6 +34,7 @@ type guest struct {
 	procs   map[uint64]*process
 	exits   map[uint64]*exitEvent // of processes whose start hasn't been answered yet
 	ended   bool
+	disk    *heldDisk // nil until the boot has succeeded
 
 	reading bool          // read runs, and finish will
 	done    chan struct{} // closed when the agent has been waited for
@@ -52,12 +54,13 @@ var _ daemon.Guest = (*guest)(nil)
 // through descriptors.
 const callLimit = 30 * time.Second
 
-func newGuest(h *Hypervisor, dir string, spec daemon.GuestSpec, cmd *exec.Cmd, control *net.UnixConn) *guest {
+func newGuest(h *Hypervisor, dir string, spec daemon.GuestSpec, first *launched, control *net.UnixConn) *guest {
 	return &guest{
 		hyp:     h,
 		dir:     dir,
 		spec:    spec,
-		cmd:     cmd,
+		cmd:     first.cmd,
+		group:   first.group,
 		control: control,
 		started: time.Now(),
 		waiting: map[uint64]chan<- answer{},
@@ -99,6 +102,7 @@ func (g *guest) handshake(ctx context.Context, cfg *bootConfig) error {
 	g.reading = true
 	g.hyp.guests.Add(1)
 	go g.read()
+	go g.group.watch(g.done, g.overstep)
 	return nil
 }
 
@@ -176,16 +180,36 @@ func (g *guest) finish() {
 	}
 	g.mu.Unlock()
 	close(g.done)
-	g.gone = g.hyp.removeAll(g.dir)
+	g.gone = errors.Join(g.leaveGroup(), g.hyp.removeAll(g.dir))
+	g.mu.Lock()
+	disk := g.disk
+	g.mu.Unlock()
+	if disk != nil {
+		g.gone = errors.Join(g.gone, disk.drop())
+	}
 	close(g.removed)
 	g.hyp.guests.Done()
+}
+
+// hold makes the guest let go of its disk when it ends.
+func (g *guest) hold(disk *heldDisk) {
+	g.mu.Lock()
+	ended := g.ended
+	if !ended {
+		g.disk = disk
+	}
+	g.mu.Unlock()
+	if ended {
+		<-g.removed
+		_ = disk.drop() // a disk that has its name is only let go of
+	}
 }
 
 // discard ends a guest whose boot failed.
 func (g *guest) discard() error {
 	if !g.reading {
 		g.kill()
-		return nil
+		return g.group.remove()
 	}
 	return g.Stop(context.Background())
 }
@@ -193,6 +217,7 @@ func (g *guest) discard() error {
 // kill ends the agent, and the guest with it. The folder stays.
 func (g *guest) kill() {
 	g.control.Close()
+	g.group.kill()
 	_ = g.cmd.Process.Kill() // fails when it has ended already
 	_ = g.cmd.Wait()         // how a killed agent ended says nothing
 }
@@ -274,18 +299,36 @@ func (g *guest) forget(id uint64, to chan answer) {
 
 // Freeze implements daemon.Guest: every process but the agent is stopped.
 func (g *guest) Freeze(ctx context.Context) error {
+	if g.group.canFreeze() {
+		if _, err := g.call(ctx, &request{Op: "hold"}); err != nil {
+			return err
+		}
+		err := g.group.freeze(ctx, g.cmd.Process.Pid)
+		if err != nil {
+			_, rerr := g.call(context.WithoutCancel(ctx), &request{Op: "release"})
+			err = errors.Join(err, rerr)
+		}
+		return err
+	}
 	_, err := g.call(ctx, &request{Op: "freeze"})
 	return err
 }
 
 // Thaw implements daemon.Guest.
 func (g *guest) Thaw(ctx context.Context) error {
+	if g.group.canFreeze() {
+		if _, err := g.call(ctx, &request{Op: "release"}); err != nil {
+			return err
+		}
+		return g.group.thaw()
+	}
 	_, err := g.call(ctx, &request{Op: "thaw"})
 	return err
 }
 
 // Stop implements daemon.Guest.
 func (g *guest) Stop(ctx context.Context) error {
+	g.group.stopped.Store(true)
 	_ = g.cmd.Process.Signal(unix.SIGKILL) // the reader sees the end, or has seen it, and cleans up
 	select {
 	case <-g.removed:
@@ -322,4 +365,4 @@ func (g *guest) RemoveSecret(ctx context.Context, name string) error {
 func (g *guest) Files() daemon.FileTree { return fileTree{g} }
 
 // Unenforced implements daemon.Guest.
-func (g *guest) Unenforced() []string { return nil }
+func (g *guest) Unenforced() []string { return g.group.sizes() }

@@ -29,19 +29,24 @@ type Hypervisor struct {
 	log     *slog.Logger
 	idmap   idmap
 	run     *runDir
+	groups  *cgroups
 	program *os.File // a sealed copy of this program in memory
 	threads *spawner
 
 	hostDirs []string
 	links    []link
 
-	mu    sync.Mutex
-	boots int
+	mu        sync.Mutex
+	boots     int
+	processes int // how many processes and threads each guest may have
 
 	guests sync.WaitGroup // those whose folder isn't removed yet
+	disks  *diskStore
 
-	etc        chan struct{} // closed when /etc has been copied
-	etcErr     error         // what the copy met; read after etc
+	hostNetwork bool
+
+	etc        chan struct{} // closed when /etc and sudo have been copied
+	etcErr     error         // what the copies met; read after etc
 	stopCopies context.CancelFunc
 }
 
@@ -66,7 +71,15 @@ func New(cfg Config) (*Hypervisor, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Hypervisor{log: log, idmap: findIdmap(), run: run}
+	h := &Hypervisor{log: log, idmap: findIdmap(), run: run, processes: maxProcesses, hostNetwork: cfg.HostNetwork}
+	h.disks = &diskStore{
+		path:   filepath.Join(stateDir, disksFolder),
+		ids:    h.idmap.describe(),
+		copy:   h.copyTree,
+		remove: h.removeAll,
+		log:    log,
+		users:  map[string]int{},
+	}
 	if err := h.prepare(); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
@@ -76,6 +89,9 @@ func New(cfg Config) (*Hypervisor, error) {
 	if err != nil {
 		h.Close()
 		return nil, explain(err, h.idmap.Kind, stateDir)
+	}
+	if cfg.HostNetwork {
+		log.Warn("VMs share this machine's network: its ports, abstract Unix sockets and services on loopback")
 	}
 	return h, nil
 }
@@ -99,6 +115,9 @@ func (h *Hypervisor) prepare() error {
 	if h.program, err = sealedProgram(); err != nil {
 		return err
 	}
+	if err := writeAgentLayers(h.agentDir(), h.program); err != nil {
+		return err
+	}
 	h.threads = newSpawner()
 	for _, name := range []string{"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "opt"} {
 		info, err := os.Lstat("/" + name)
@@ -116,16 +135,24 @@ func (h *Hypervisor) prepare() error {
 		}
 	}
 	h.run.sweep(h.removeAll, h.log)
+	h.groups = newCgroups(h.run.path, h.log)
 	ctx, cancel := context.WithCancel(context.Background())
 	h.etc, h.stopCopies = make(chan struct{}), cancel
 	go func() {
 		defer close(h.etc)
-		h.etcErr = copyEtc(ctx, "/etc", h.etcDir())
+		placed := make(chan error, 1)
+		go func() { placed <- writeSudoLayer(h.sudoDir(), h.program) }()
+		err := copyEtc(ctx, "/etc", h.etcDir())
+		h.etcErr = errors.Join(err, <-placed)
 	}()
 	return nil
 }
 
 func (h *Hypervisor) etcDir() string { return filepath.Join(h.run.path, "etc") }
+
+func (h *Hypervisor) agentDir() string { return filepath.Join(h.run.path, "agent") }
+
+func (h *Hypervisor) sudoDir() string { return filepath.Join(h.run.path, sudoLayer) }
 
 // RunDir is a folder that only this user may enter and that Close removes.
 func (h *Hypervisor) RunDir() string { return h.run.path }
@@ -144,6 +171,7 @@ func (h *Hypervisor) Close() error {
 	case <-time.After(closeLimit):
 		return errors.New("guests' folders are still being removed; the next start removes what is left")
 	}
+	h.disks.close()
 	if h.stopCopies != nil {
 		h.stopCopies()
 		<-h.etc
@@ -154,20 +182,20 @@ func (h *Hypervisor) Close() error {
 	if h.program != nil {
 		h.program.Close()
 	}
-	return h.run.remove()
+	return errors.Join(h.groups.close(), h.run.remove())
 }
 
 // Boot implements daemon.Hypervisor.
 func (h *Hypervisor) Boot(ctx context.Context, spec daemon.GuestSpec) (daemon.Guest, error) {
-	ctx, cancel := context.WithTimeout(ctx, bootLimit)
-	defer cancel()
 	select {
 	case <-h.etc:
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	case <-time.After(bootLimit):
+		return nil, errors.New("copying /etc takes too long")
 	}
 	if h.etcErr != nil {
-		return nil, fmt.Errorf("copy /etc: %w", h.etcErr)
+		return nil, fmt.Errorf("copy what guests share: %w", h.etcErr)
 	}
 	return h.bootIn(ctx, spec, h.etcDir())
 }
@@ -181,54 +209,89 @@ func (h *Hypervisor) bootIn(ctx context.Context, spec daemon.GuestSpec, etcDir s
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
-	g, err := h.boot(ctx, dir, etcDir, spec)
+	disk, err := h.disks.hold(ctx, &spec, dir)
 	if err != nil {
 		return nil, errors.Join(err, h.removeAll(dir))
 	}
+	// A copy takes the time that it takes; the boot doesn't.
+	ctx, cancel := context.WithTimeout(ctx, bootLimit)
+	defer cancel()
+	g, err := h.boot(ctx, dir, etcDir, spec, disk)
+	if err != nil {
+		return nil, errors.Join(err, disk.drop(), h.removeAll(dir))
+	}
+	if err := disk.keep(); err != nil {
+		return nil, errors.Join(err, g.Stop(context.WithoutCancel(ctx)), disk.drop())
+	}
+	g.hold(disk)
 	return g, nil
 }
 
-func (h *Hypervisor) boot(ctx context.Context, dir, etcDir string, spec daemon.GuestSpec) (_ *guest, err error) {
+func (h *Hypervisor) boot(ctx context.Context, dir, etcDir string, spec daemon.GuestSpec, disk *heldDisk) (_ *guest, err error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, err
 	}
-	defer theirs.Close()
 	console, err := os.OpenFile(filepath.Join(dir, "console"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
+		theirs.Close()
 		ours.Close()
 		return nil, err
 	}
 	defer console.Close()
 
-	const flags = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
-	cmd := h.command()
-	cmd.ExtraFiles = []*os.File{theirs}
-	cmd.Stdout, cmd.Stderr = console, console
-	mapped, err := h.idmap.namespaced(cmd, flags, stageSetup)
-	if err == nil {
-		err = h.threads.start(cmd)
+	flags := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC)
+	if !h.hostNetwork {
+		flags |= unix.CLONE_NEWNET
 	}
+	first, err := h.launch(dir, spec, flags, theirs, console)
+	theirs.Close() // while it is open here, nobody sees the agent's end
 	if err != nil {
 		ours.Close()
 		return nil, fmt.Errorf("make namespaces: %w", err)
 	}
-	g := newGuest(h, dir, spec, cmd, ours)
+	g := newGuest(h, dir, spec, first, ours)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, g.discard())
 		}
 	}()
-	if err := mapped(); err != nil {
+	if err := first.mapped(); err != nil {
+		return nil, err
+	}
+	agentDir, err := filepath.Rel(disk.dir, h.agentDir())
+	if err != nil {
 		return nil, err
 	}
 	cfg := &bootConfig{
-		Dir:      dir,
-		EtcDir:   etcDir,
+		Dir:      disk.dir,
+		AgentDir: agentDir,
+		Used:     disk.used,
+		Was:      disk.was,
 		Hostname: spec.Hostname,
 		Idmap:    h.idmap,
 		HostDirs: h.hostDirs,
 		Links:    h.links,
+
+		MaxProcesses: userLimit(h.idmap.Kind, first.group),
+	}
+	// Guests see an overlay's options: relative ones tell less of the host.
+	if cfg.EtcDir, err = filepath.Rel(disk.dir, etcDir); err != nil {
+		return nil, err
+	}
+	if etcDir == h.etcDir() { // what they share has been copied
+		if cfg.SudoDir, err = filepath.Rel(disk.dir, h.sudoDir()); err != nil {
+			return nil, err
+		}
+	}
+	if h.hostNetwork {
+		cfg.HostNetwork = true
+		if cfg.Resolver, err = hostResolver(); err != nil {
+			h.log.Warn("the guest finds no names on the network", "hostname", spec.Hostname, "error", err)
+		}
+	}
+	if err := disk.note(first.cmd.Process.Pid); err != nil {
+		return nil, err
 	}
 	if err := g.handshake(ctx, cfg); err != nil {
 		return nil, err
@@ -248,32 +311,6 @@ func (h *Hypervisor) command() *exec.Cmd {
 	cmd := exec.Command(fmt.Sprintf("/proc/self/fd/%d", h.program.Fd()))
 	cmd.Env = []string{"PATH=" + defaultPath}
 	return cmd
-}
-
-// removeAll removes a folder and all below it. Files in it may belong to ids
-// that only a user namespace lets this process touch.
-func (h *Hypervisor) removeAll(dir string) error {
-	err := os.RemoveAll(dir)
-	if err == nil || h.idmap.Kind == idmapRoot {
-		return err
-	}
-	cmd := h.command()
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
-	mapped, err := h.idmap.namespaced(cmd, 0, stageRemove, dir)
-	if err == nil {
-		err = h.threads.start(cmd)
-	}
-	if err != nil {
-		return fmt.Errorf("remove folder: %w", err)
-	}
-	if err := mapped(); err != nil {
-		return errors.Join(err, cmd.Process.Kill(), cmd.Wait())
-	}
-	if err := cmd.Wait(); err != nil {
-		return fmt.Errorf("remove folder: %w: %s", err, firstLine([]byte(out.String())))
-	}
-	return nil
 }
 
 // sealedProgram copies this program to memory and seals it, so that no guest

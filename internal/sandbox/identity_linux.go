@@ -17,8 +17,8 @@ const (
 	ubuntuHome = "/home/ubuntu"
 )
 
-// writeIdentity writes the files of /etc that name the machine and its users,
-// and the users' homes.
+// writeIdentity writes, on a new disk, the files of /etc that name the machine
+// and its users, and the users' homes.
 func writeIdentity(cfg *bootConfig) error {
 	passwd := `root:x:0:0:root:/root:/bin/bash
 daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
@@ -48,6 +48,16 @@ staff:x:50:
 ubuntu:x:1000:
 nogroup:x:65534:
 `
+	// For su, passwd and whatever else asks: root may, and nobody has a password.
+	pam := `auth sufficient pam_rootok.so
+auth required pam_deny.so
+account required pam_permit.so
+password required pam_unix.so sha512
+session required pam_permit.so
+`
+	if err := mkdirMode("/etc/pam.d", 0o755); err != nil {
+		return err
+	}
 	files := []struct {
 		name, text string
 		mode       fs.FileMode
@@ -55,23 +65,25 @@ nogroup:x:65534:
 		{"passwd", passwd, 0o644},
 		{"group", group, 0o644},
 		{"shadow", "root:*:19000:0:99999:7:::\nubuntu:*:19000:0:99999:7:::\n", 0o640},
+		{"pam.d/other", pam, 0o644},
 		{"hostname", cfg.Hostname + "\n", 0o644},
 		{"hosts", "127.0.0.1 localhost\n127.0.1.1 " + cfg.Hostname + "\n::1 localhost ip6-localhost ip6-loopback\n", 0o644},
-		{"resolv.conf", "", 0o644},
-		{"mtab", "", 0},
 	}
 	for _, f := range files {
 		name := filepath.Join("/etc", f.name)
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if f.name == "mtab" {
-			if err := os.Symlink("/proc/self/mounts", name); err != nil {
-				return err
-			}
-			continue
-		}
 		if err := os.WriteFile(name, []byte(f.text), f.mode); err != nil {
+			return err
+		}
+	}
+	for _, l := range []link{{"mtab", "/proc/self/mounts"}, {"resolv.conf", guestResolver}} {
+		name := filepath.Join("/etc", l.Name)
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := os.Symlink(l.Target, name); err != nil {
 			return err
 		}
 	}

@@ -205,3 +205,17 @@ func (k idmapKind) own(uid, gid uint32) (int, int) {
 	}
 	return int(uid), int(gid)
 }
+
+// describe says whose ids guests' files have on the host, for people and so
+// that two of them can be compared.
+func (m idmap) describe() string {
+	switch {
+	case m.Kind == idmapRoot:
+		return "root"
+	case m.Kind == idmapSingle:
+		return fmt.Sprintf("user %d with one id", os.Geteuid())
+	case m.SubUID.Count == 0:
+		return "a container's root"
+	}
+	return fmt.Sprintf("user %d with the ids from %d and groups from %d", os.Geteuid(), m.SubUID.Start, m.SubGID.Start)
+}

@@ -21,18 +21,28 @@ const (
 	stageSetup  = "setup"  // builds the root, drops privileges, becomes stageAgent
 	stageAgent  = "agent"  // pid 1 of the guest
 	stageRemove = "remove" // removes a folder, in a user namespace
+	stageCopy   = "copy"   // copies the files of a guest, likewise
 )
 
 const controlFD = 3
 
 // bootConfig is what the setup stage needs to know.
 type bootConfig struct {
-	Dir      string   `json:"dir"`       // the guest's own folder on the host
+	Dir      string   `json:"dir"`       // the folder on the host that is the guest's disk
+	Used     bool     `json:"used"`      // a guest has been on the disk before: nothing on it can be trusted
+	Was      string   `json:"was"`       // that guest's hostname
+	AgentDir string   `json:"agent_dir"` // the layers with the agent's program, relative to Dir
 	EtcDir   string   `json:"etc_dir"`   // the filtered copy of /etc
 	Hostname string   `json:"hostname"`  //
 	Idmap    idmap    `json:"idmap"`     //
 	HostDirs []string `json:"host_dirs"` // /usr, /opt, …: shown below the guest's own layer
 	Links    []link   `json:"links"`     // /bin → usr/bin, …
+	SudoDir  string   `json:"sudo_dir"`  // what guests have above the host's /usr; "" is nothing
+
+	HostNetwork bool   `json:"host_network"`
+	Resolver    []byte `json:"resolver"` // the text of resolv.conf
+
+	MaxProcesses int `json:"max_processes"` // of each of the guest's users; 0 is no limit
 }
 
 type link struct {
@@ -44,6 +54,9 @@ type link struct {
 // and doesn't return then. It must be the first thing that a program does, and
 // does nothing in any other process.
 func RunIfInit() {
+	if len(os.Args) > 1 && os.Args[0] == shimName && os.Args[1] == "sudo" {
+		os.Exit(runShim(os.Args[2:]))
+	}
 	if len(os.Args) < 2 || os.Args[0] != agentName {
 		return
 	}
@@ -74,6 +87,8 @@ func runStage(stage string, args []string) error {
 		return runMapped(args)
 	case stageRemove:
 		return runRemove(args)
+	case stageCopy:
+		return runCopy(args)
 	case stageSetup:
 		control, err := controlConn(true)
 		if err != nil {
@@ -118,20 +133,12 @@ func runMapped(next []string) error {
 	if _, err := os.Stdin.Read(b[:]); err != nil {
 		return fmt.Errorf("wait for the id map: %w", err)
 	}
-	return reexec(next...)
+	return reexec("/proc/self/exe", next...)
 }
 
-// runRemove removes a folder and all below it.
-func runRemove(args []string) error {
-	if len(args) != 1 {
-		return errors.New("remove: one argument is needed")
-	}
-	return os.RemoveAll(args[0])
-}
-
-// reexec executes this program again in this process.
-func reexec(args ...string) error {
+// reexec executes this program again in this process, from the file program.
+func reexec(program string, args ...string) error {
 	argv := append([]string{agentName}, args...)
-	err := syscall.Exec("/proc/self/exe", argv, os.Environ())
+	err := syscall.Exec(program, argv, os.Environ())
 	return fmt.Errorf("execute the next stage: %w", err)
 }

@@ -9,6 +9,8 @@ import (
 
 func TestMain(m *testing.M) {
 	sandbox.RunIfInit()
+	runAttacks()
+	runCalls()
 	if state := os.Getenv(serverEnv); state != "" {
 		serveUntilKilled(state)
 	}

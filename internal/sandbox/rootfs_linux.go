@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,6 +20,9 @@ func runSetup(control *net.UnixConn) error {
 	if _, err := readFrame(control, &cfg); err != nil {
 		return fmt.Errorf("read configuration: %w", err)
 	}
+	if err := confine(&cfg); err != nil {
+		return err
+	}
 	unix.Umask(0o022)
 	if err := buildRoot(&cfg); err != nil {
 		return err
@@ -31,8 +33,8 @@ func runSetup(control *net.UnixConn) error {
 	if err := unix.Sethostname([]byte(cfg.Hostname)); err != nil {
 		return fmt.Errorf("set hostname: %w", err)
 	}
-	if err := loopbackUp(); err != nil {
-		return fmt.Errorf("bring loopback up: %w", err)
+	if err := setUpNetwork(&cfg); err != nil {
+		return err
 	}
 	// The server's session keyring is not the guest's.
 	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && !errors.Is(err, unix.ENOSYS) {
@@ -44,7 +46,7 @@ func runSetup(control *net.UnixConn) error {
 	if err := filterCalls(cfg.Idmap.Kind); err != nil {
 		return err
 	}
-	return reexec(stageAgent, string(cfg.Idmap.Kind))
+	return reexec(agentProgram, stageAgent, string(cfg.Idmap.Kind))
 }
 
 // rootFolders are the folders of a guest that aren't the host's.
@@ -87,24 +89,22 @@ func buildRoot(cfg *bootConfig) error {
 	if err := unix.Mount("root", "root", "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("bind the root folder: %w", err)
 	}
-	for _, f := range rootFolders {
-		if err := mkdirMode(filepath.Join("root", f.name), f.mode); err != nil {
+	if !cfg.Used {
+		if err := fillRoot(cfg); err != nil {
 			return err
 		}
 	}
-	links := append([]link{{"var/run", "/run"}, {"var/lock", "/run/lock"}}, cfg.Links...)
-	for _, l := range links {
-		if err := os.Symlink(l.Target, filepath.Join("root", l.Name)); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-	}
-	if cfg.Idmap.Kind != idmapRoot {
-		if err := ownFolders(); err != nil {
+	for _, name := range []string{"dev", "proc", "run"} {
+		if err := makeMountPoint(name); err != nil {
 			return err
 		}
 	}
 	for _, dir := range cfg.HostDirs {
-		if err := mountOverlay(cfg, dir, "/"+dir); err != nil {
+		lower := []string{"/" + dir}
+		if dir == "usr" && cfg.SudoDir != "" {
+			lower = []string{cfg.SudoDir, "/usr"}
+		}
+		if err := mountOverlay(cfg, dir, lower...); err != nil {
 			return err
 		}
 	}
@@ -119,27 +119,75 @@ func buildRoot(cfg *bootConfig) error {
 			return err
 		}
 	}
+	if err := mountAgent(cfg); err != nil {
+		return err
+	}
 	return mountDevices(cfg)
+}
+
+// fillRoot makes the folders and links of a new disk. Of one that has been used
+// they are the guest's: it may have put links there that lead elsewhere on the
+// host.
+func fillRoot(cfg *bootConfig) error {
+	for _, f := range rootFolders {
+		if err := mkdirMode(filepath.Join("root", f.name), f.mode); err != nil {
+			return err
+		}
+	}
+	links := append([]link{{"var/run", "/run"}, {"var/lock", "/run/lock"}}, cfg.Links...)
+	for _, l := range links {
+		if err := os.Symlink(l.Target, filepath.Join("root", l.Name)); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	if cfg.Idmap.Kind == idmapRoot {
+		return nil
+	}
+	return ownFolders()
+}
+
+// makeMountPoint makes root/name, or makes sure that it is a folder and no link
+// that a guest has put there.
+func makeMountPoint(name string) error {
+	target := filepath.Join("root", name)
+	if err := mkdirMode(target, 0o755); err != nil {
+		return err
+	}
+	info, err := os.Lstat(target)
+	if err == nil && !info.IsDir() {
+		err = errors.New("a file on the disk is in its place")
+	}
+	if err != nil {
+		return fmt.Errorf("make /%s: %w", name, err)
+	}
+	return nil
 }
 
 // errOverlay is what a failed overlay mount wraps.
 var errOverlay = errors.New("mount overlay")
 
-// mountOverlay shows lower at root/name with the guest's own layer above it.
-func mountOverlay(cfg *bootConfig, name, lower string) error {
-	target := filepath.Join("root", name)
-	for _, dir := range []string{target, filepath.Join("layers", name, "upper"), filepath.Join("layers", name, "work")} {
+// mountOverlay shows the folders of lower, the first above the others, at
+// root/name with the guest's own layer above them.
+func mountOverlay(cfg *bootConfig, name string, lower ...string) error {
+	for i := range lower {
+		lower[i] = escapeOption(lower[i])
+	}
+	if err := makeMountPoint(name); err != nil {
+		return err
+	}
+	upper := filepath.Join("layers", name, "upper")
+	work := filepath.Join("layers", name, "work")
+	for _, dir := range []string{upper, work} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
 	}
-	upper := filepath.Join("layers", name, "upper")
-	work := filepath.Join("layers", name, "work")
-	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", escapeOption(lower), upper, work)
+	// An index would tie the layer to this very folder, and it may be a copy.
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,index=off", strings.Join(lower, ":"), upper, work)
 	if cfg.Idmap.Kind != idmapRoot {
 		options += ",userxattr"
 	}
-	if err := unix.Mount("overlay", target, "overlay", unix.MS_NODEV, options); err != nil {
+	if err := unix.Mount("overlay", filepath.Join("root", name), "overlay", unix.MS_NODEV, options); err != nil {
 		return fmt.Errorf("%w over /%s: %w", errOverlay, name, err)
 	}
 	return nil
@@ -263,13 +311,20 @@ func enterRoot(cfg *bootConfig) error {
 	if err := maskProc(); err != nil {
 		return err
 	}
-	return writeIdentity(cfg)
+	if !cfg.Used {
+		return writeIdentity(cfg)
+	}
+	// A disk that is full, or strange, must still boot to be mended.
+	if err := renewIdentity(cfg.Was, cfg.Hostname); err != nil {
+		fmt.Fprintln(os.Stderr, agentName+": renew the disk's identity: "+err.Error())
+	}
+	return nil
 }
 
 // maskProc makes what /proc shows of the whole machine read-only or empty.
 func maskProc() error {
 	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-	for _, name := range []string{"bus", "fs", "irq", "sys", "sysrq-trigger"} {
+	for _, name := range []string{"bus", "fs", "irq", "pressure", "sys", "sysrq-trigger"} {
 		path := "/proc/" + name
 		if err := unix.Mount(path, path, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 			if errors.Is(err, fs.ErrNotExist) {
@@ -295,25 +350,6 @@ func maskProc() error {
 		if err != nil {
 			return fmt.Errorf("mask %s: %w", path, err)
 		}
-	}
-	return nil
-}
-
-// loopbackUp brings the lo interface up.
-func loopbackUp() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	ifr, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCSIFFLAGS, uintptr(unsafe.Pointer(ifr)))
-	if errno != 0 {
-		return errno
 	}
 	return nil
 }

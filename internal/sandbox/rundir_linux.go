@@ -89,7 +89,8 @@ func (r *runDir) makeAbove(dir string) error {
 	return nil
 }
 
-// lockDir takes the lock of a run folder.
+// lockDir takes the lock of a folder; the error wraps EWOULDBLOCK when another
+// server has it.
 func lockDir(path string) (*os.File, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -97,13 +98,26 @@ func lockDir(path string) (*os.File, error) {
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if err == nil {
-		_, err = os.Stat(path) // it may have been removed before the lock was taken
+		err = sameFolder(f, path) // it may have been removed before the lock was taken
 	}
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
+}
+
+// sameFolder makes sure that path still names the open folder f.
+func sameFolder(f *os.File, path string) error {
+	opened, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	named, err := os.Stat(path)
+	if err == nil && !os.SameFile(opened, named) {
+		err = &fs.PathError{Op: "lock", Path: path, Err: fs.ErrNotExist}
+	}
+	return err
 }
 
 // sweep removes the run folders of dead servers. Their guests are dead too: an
@@ -124,6 +138,7 @@ func (r *runDir) sweep(removeAll func(string) error, log *slog.Logger) {
 		if err != nil {
 			continue // its server lives, or another one is removing it
 		}
+		sweepListed(path, log)
 		if err := removeAll(path); err != nil {
 			log.Warn("can't remove a dead server's folder", "path", path, "error", err)
 		}

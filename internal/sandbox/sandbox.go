@@ -24,7 +24,11 @@ type Config struct {
 	StateDir string
 
 	// HostNetwork gives guests the machine's network instead of one of their
-	// own that leads nowhere.
+	// own that leads nowhere. They share its ports with the machine and with
+	// each other, reach its abstract Unix sockets and what listens on its
+	// loopback (this program's own server as well), and names are resolved as
+	// the machine does it. They can neither configure the network nor open raw
+	// sockets. Guests' root binds ports below 1024 where the server is root.
 	HostNetwork bool
 
 	// Log takes what happens to guests; nil discards it.

@@ -29,18 +29,23 @@ var refusedCalls = append([]uint32{
 	unix.SYS_IO_URING_ENTER,
 	unix.SYS_IO_URING_REGISTER,
 	unix.SYS_IO_URING_SETUP,
+	unix.SYS_KCMP,
 	unix.SYS_KEXEC_FILE_LOAD,
 	unix.SYS_KEXEC_LOAD,
 	unix.SYS_KEYCTL,
+	unix.SYS_LOOKUP_DCOOKIE,
 	unix.SYS_MOUNT,
 	unix.SYS_MOUNT_SETATTR,
 	unix.SYS_MOVE_MOUNT,
+	unix.SYS_NFSSERVCTL,
 	unix.SYS_OPEN_BY_HANDLE_AT,
 	unix.SYS_OPEN_TREE,
+	unix.SYS_OPEN_TREE_ATTR,
 	unix.SYS_PERF_EVENT_OPEN,
 	unix.SYS_PIDFD_GETFD,
 	unix.SYS_PIVOT_ROOT,
 	unix.SYS_QUOTACTL,
+	unix.SYS_QUOTACTL_FD,
 	unix.SYS_REBOOT,
 	unix.SYS_REQUEST_KEY,
 	unix.SYS_SETNS,
@@ -50,7 +55,12 @@ var refusedCalls = append([]uint32{
 	unix.SYS_SYSLOG,
 	unix.SYS_UMOUNT2,
 	unix.SYS_USERFAULTFD,
+	unix.SYS_VHANGUP,
 }, refusedHere...)
+
+// socketFamilies are those that a guest may open sockets of. Others know no
+// network namespaces, the ones that lead to a hypervisor below among them.
+var socketFamilies = []uint32{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6, unix.AF_NETLINK, unix.AF_PACKET}
 
 // The offsets of struct seccomp_data. Both architectures are little-endian: an
 // argument's lower half comes first.
@@ -109,5 +119,10 @@ func callFilter(kind idmapKind) []unix.SockFilter {
 			load(offsetCall),
 		)
 	}
-	return append(p, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW})
+	allow := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW}
+	p = append(p, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jt: 1, K: unix.SYS_SOCKET}, allow, load(offsetArg0))
+	for _, family := range socketFamilies {
+		p = append(p, test(unix.BPF_JEQ, family), allow)
+	}
+	return append(p, answer(unix.EAFNOSUPPORT))
 }

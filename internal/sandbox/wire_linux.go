@@ -127,6 +127,15 @@ func (r *reply) failedWithText(err error) {
 
 // writeFrame sends v as one frame, with files. Callers serialise it.
 func writeFrame(c *net.UnixConn, v any, files ...*os.File) error {
+	fds := make([]int, len(files))
+	for i, f := range files {
+		fds[i] = int(f.Fd())
+	}
+	return writeFrameWith(c, v, fds...)
+}
+
+// writeFrameWith is writeFrame with descriptors that are left as they are.
+func writeFrameWith(c *net.UnixConn, v any, fds ...int) error {
 	body, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("encode frame: %w", err)
@@ -138,11 +147,7 @@ func writeFrame(c *net.UnixConn, v any, files ...*os.File) error {
 	binary.BigEndian.PutUint32(buf, uint32(len(body)))
 	copy(buf[4:], body)
 	var oob []byte
-	if len(files) > 0 {
-		fds := make([]int, len(files))
-		for i, f := range files {
-			fds[i] = int(f.Fd())
-		}
+	if len(fds) > 0 {
 		oob = unix.UnixRights(fds...)
 	}
 	n, _, err := c.WriteMsgUnix(buf, oob, nil)
@@ -158,6 +163,11 @@ func writeFrame(c *net.UnixConn, v any, files ...*os.File) error {
 // readFrame reads one frame into v and returns the files that came with it,
 // which are the caller's to close.
 func readFrame(c *net.UnixConn, v any) (files []*os.File, err error) {
+	return readFrameUpTo(c, v, maxFrameBytes)
+}
+
+// readFrameUpTo is readFrame for frames of at most limit bytes.
+func readFrameUpTo(c *net.UnixConn, v any, limit uint32) (files []*os.File, err error) {
 	defer func() {
 		if err != nil {
 			closeAll(files)
@@ -183,8 +193,8 @@ func readFrame(c *net.UnixConn, v any) (files []*os.File, err error) {
 		got += n
 	}
 	size := binary.BigEndian.Uint32(head[:])
-	if size > maxFrameBytes {
-		return files, fmt.Errorf("frame of %d bytes is over %d", size, maxFrameBytes)
+	if size > limit {
+		return files, fmt.Errorf("frame of %d bytes is over %d", size, limit)
 	}
 	body := make([]byte, size)
 	if _, err := io.ReadFull(c, body); err != nil {
