@@ -40,6 +40,18 @@ type Process struct {
 	Root string
 }
 
+// dir is the working folder as an absolute path.
+func (p Process) dir() (string, error) {
+	if p.Dir != "" {
+		return p.Dir, nil
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("find the working folder: %w", err)
+	}
+	return dir, nil
+}
+
 // usageError is a mistake on the command line.
 type usageError struct{ text string }
 
@@ -99,7 +111,8 @@ resume and delete it.
 
 The Slicer daemon is the one at --url, else one found at its well-known socket.
 Its token comes from SLICER_TOKEN, or from the file that SLICER_TOKEN_FILE names.
---embedded starts a daemon in this process, whose VMs are Linux namespaces.`
+--embedded starts a daemon in this process, whose VMs are Linux namespaces; the
+daemon command serves the same one alone.`
 	root.Version = version()
 	root.SetVersionTemplate(versionText())
 	root.SilenceErrors = true
@@ -109,7 +122,7 @@ Its token comes from SLICER_TOKEN, or from the file that SLICER_TOKEN_FILE names
 
 	serve := newServeCommand(p)
 	serve.Use = "serve"
-	root.AddCommand(serve, newVersionCommand(p))
+	root.AddCommand(serve, newDaemonCommand(p), newVersionCommand(p))
 	return root
 }
 

@@ -206,7 +206,7 @@ func TestHelp(t *testing.T) {
 		if got.code != 0 || got.stderr != "" {
 			t.Errorf("%q = %+v, want exit 0 and nothing on standard error", args, got)
 		}
-		for _, want := range []string{"--url", "--embedded", "--root", "--owner", "--state-dir", "--log-level", "SLICER_URL"} {
+		for _, want := range []string{"--url", "--embedded", "--root", "--owner", "--state-dir", "--log-level", "SLICER_URL", "--embedded-net", "--groups", "--group "} {
 			if !strings.Contains(got.stdout, want) {
 				t.Errorf("%q says nothing of %s:\n%s", args, want, got.stdout)
 			}

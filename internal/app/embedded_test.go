@@ -118,6 +118,22 @@ func TestEmbeddedRunsCommands(t *testing.T) {
 	isEmptyDir(t, state)
 }
 
+func TestEmbeddedTakesTheDaemonsSettings(t *testing.T) {
+	requireSandbox(t)
+	w := newWorld(t)
+	in := hello + strings.TrimSuffix(tool(t, 2, "create_vm", nil), "\n")
+	got := w.run(in, "--embedded", "--embedded-net", "host", "--group", "name=tiny,cpus=1,ram=256MiB", "--state-dir", filepath.Join(w.root, "state"))
+	if got.code != 0 {
+		t.Fatalf("the pipe ended with %+v, want exit 0", got)
+	}
+	if text := replies(t, got.stdout)[2].text(t); !strings.Contains(text, "tiny-1") {
+		t.Errorf("create_vm = %q, want a VM of the group tiny", text)
+	}
+	if !strings.Contains(got.stderr, "VMs share this machine's network") {
+		t.Errorf("the log is %q, want a warning of the shared network", got.stderr)
+	}
+}
+
 func TestEmbeddedSignalLeavesNothing(t *testing.T) {
 	requireSandbox(t)
 	w := newWorld(t)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/slicervm-mcp/slicervm-mcp/internal/daemon"
 	"github.com/slicervm-mcp/slicervm-mcp/internal/serve"
 	slicer "github.com/slicervm-mcp/slicervm-mcp/sdk"
 	"github.com/slicervm-mcp/slicervm-mcp/tools"
@@ -25,6 +25,8 @@ const probeLimit = 3 * time.Second
 type options struct {
 	url      string
 	embedded bool
+	network  string
+	groups   groupFlags
 	stateDir string
 	roots    []string
 	owner    string
@@ -41,16 +43,25 @@ Logs go to standard error.
 The daemon's token comes from SLICER_TOKEN, or from the file that
 SLICER_TOKEN_FILE names.`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), p, o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, name := range []string{"embedded-net", "groups", "group"} {
+				if cmd.Flags().Changed(name) && !o.embedded {
+					return usageError{fmt.Sprintf("--%s needs --embedded; another daemon has settings of its own", name)}
+				}
+			}
+			return run(cmd.Context(), p, o)
+		},
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.StringVar(&o.url, "url", "", "`address` of the Slicer daemon: http://host:port, https://host or a Unix socket's path\n(default $SLICER_URL, else the socket of a daemon on this machine)")
 	f.BoolVar(&o.embedded, "embedded", false, "start a daemon in this process whose VMs are Linux namespaces: to try it, and for tests;\nnamespaces are not a hypervisor")
+	f.StringVar(&o.network, "embedded-net", daemon.NetworkIsolated, "`network` of embedded VMs: isolated, or host to share this machine's,\nwith its ports and local services")
+	o.groups.add(cmd)
 	f.StringVar(&o.stateDir, "state-dir", "", "`folder` for the disks of embedded VMs (default slicervm-mcp in $XDG_STATE_HOME or ~/.local/state)")
 	f.StringArrayVar(&o.roots, "root", nil, "host `folder` that tools may read files from; may be repeated\n(default the working folder, unless your home is in it)")
 	f.StringVar(&o.owner, "owner", "", "`name` in the tag owner=… by which this server knows its VMs again\n(default a hash of user, host and first root)")
-	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&o.logLevel, "log-level", "info", "log `level`: debug, info, warn or error")
 	return cmd
 }
 
@@ -62,6 +73,9 @@ func run(ctx context.Context, p Process, o options) (err error) {
 	}
 	if o.embedded && o.url != "" {
 		return usageError{"--embedded starts a daemon and --url names another: use one of them"}
+	}
+	if err := checkNetwork("--embedded-net", o.network); err != nil {
+		return err
 	}
 	log := newLogger(p.Stderr, level, p.Getenv)
 	roots, project, err := settleRoots(p, o.roots)
@@ -107,11 +121,7 @@ func run(ctx context.Context, p Process, o options) (err error) {
 // one, and a function that ends what it started.
 func (o options) daemon(ctx context.Context, p Process, log *slog.Logger) (endpoint, func() error, error) {
 	if o.embedded {
-		d, err := startEmbedded(ctx, o.stateDir, log)
-		if err != nil {
-			return endpoint{}, nil, err
-		}
-		return endpoint{url: d.socket, how: "--embedded"}, d.close, nil
+		return o.startEmbedded(ctx, p, log)
 	}
 	at, err := findEndpoint(p, o.url)
 	return at, func() error { return nil }, err
@@ -129,11 +139,9 @@ func warnUnreachable(ctx context.Context, client *slicer.SlicerClient, log *slog
 // and the folder that stands for the project. With no flag that is the working
 // folder, but none is allowed when the home folder is in it.
 func settleRoots(p Process, flags []string) (roots []string, project string, err error) {
-	dir := p.Dir
-	if dir == "" {
-		if dir, err = os.Getwd(); err != nil {
-			return nil, "", fmt.Errorf("find the working folder: %w", err)
-		}
+	dir, err := p.dir()
+	if err != nil {
+		return nil, "", err
 	}
 	for _, root := range flags {
 		if root == "" {
