@@ -20,8 +20,8 @@ import (
 const (
 	// stopTimeout bounds the stop of one guest outside Close.
 	stopTimeout = 30 * time.Second
-	// parallelStops is how many guests are stopped or told of a secret at once.
-	parallelStops = 8
+	// parallelPushes is how many guests are told of a secret at once.
+	parallelPushes = 8
 )
 
 // Config says what a Daemon serves.
@@ -208,14 +208,14 @@ func (d *Daemon) close(ctx context.Context) error {
 	return errs
 }
 
-// stopAll stops every VM, some at a time, and cleans up those that have ended.
+// stopAll stops every VM, all at once, so that none keeps the machine busy while
+// others are cleaned up, and cleans up those that have ended.
 func (d *Daemon) stopAll(ctx context.Context) error {
 	var (
 		group errgroup.Group
 		mu    sync.Mutex
 		errs  error
 	)
-	group.SetLimit(parallelStops)
 	for _, v := range d.vms.left() {
 		group.Go(func() error {
 			if err := d.stop(ctx, v); err != nil && !errors.Is(err, errGone) {

@@ -60,6 +60,10 @@ func fileError(name string, err error) error {
 		return refuse(http.StatusBadRequest, "%s: file name too long", name)
 	case errors.Is(err, syscall.ELOOP):
 		return refuse(http.StatusBadRequest, "%s: too many levels of symbolic links", name)
+	case errors.Is(err, syscall.EIO):
+		return refuse(http.StatusBadRequest, "%s: can't be read as a file: input/output error", name)
+	case errors.Is(err, syscall.EFBIG):
+		return refuse(http.StatusBadRequest, "%s: file too large", name)
 	case errors.Is(err, fs.ErrNotExist):
 		return refuse(http.StatusNotFound, "%s: no such file or directory", name)
 	case errors.Is(err, fs.ErrExist):

@@ -161,7 +161,7 @@ func (d *Daemon) pushAll(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pushTimeout)
 	defer cancel()
 	var group errgroup.Group
-	group.SetLimit(parallelStops)
+	group.SetLimit(parallelPushes)
 	for _, v := range d.vms.list() {
 		group.Go(func() error {
 			ctx, unbind := bind(ctx, v.over, errGone, nil)
