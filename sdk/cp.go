@@ -32,11 +32,15 @@ type SlicerCpRequest struct {
 
 // CpToVM copies a file or folder into a VM (POST /vm/{vm}/cp), streaming.
 //
-// With the mode "tar" localPath may be a folder, whose content, as
-// StreamTarArchive writes it, is put into the folder vmPath; or a file, which is
-// put into the folder vmPath under its own name. With the mode "binary"
-// localPath is a file and vmPath the file to write. If localPath itself is a
-// symlink it is followed.
+// With the mode "tar" localPath may be a folder, whose content is put into the
+// folder vmPath; or a file, which is put into the folder vmPath under its own
+// name. With the mode "binary" localPath is a file and vmPath the file to write.
+// If localPath itself is a symlink it is followed.
+//
+// A folder is archived as StreamTarArchive does it, with its symlinks: they are
+// sent as symlinks with the targets that they have here, and never followed. A
+// daemon that takes only files and folders from an archive skips them. Of a file
+// with several names each is sent as a file of its own.
 //
 // The copies belong to uid and gid; 0 is root, NonRootUser leaves the choice to
 // the agent. permissions is octal ("0644") and for all files; "" keeps each
@@ -68,6 +72,7 @@ func (c *SlicerClient) CpToVM(ctx context.Context, vmName, localPath, vmPath str
 
 // CpFSToVM is CpToVM for name, a file or folder of fsys. With the FS of an
 // os.Root it copies nothing from outside that root, whatever changes meanwhile.
+// The symlinks of an fsys that is no fs.ReadLinkFS are skipped.
 func (c *SlicerClient) CpFSToVM(ctx context.Context, vmName string, fsys fs.FS, name, vmPath string, uid, gid uint32, permissions, mode string, excludePatterns ...string) error {
 	err := c.cpToVM(ctx, vmName, fsys, name, vmPath, uid, gid, permissions, mode, excludePatterns)
 	if err != nil {
@@ -146,7 +151,7 @@ func (c *SlicerClient) uploadTar(ctx context.Context, vmName string, fsys fs.FS,
 	reader, writer := io.Pipe()
 	archived := make(chan error, 1)
 	go func() {
-		err := writeTar(archiveCtx, writer, fsys, name, excludePatterns)
+		err := writeTar(archiveCtx, writer, fsys, name, excludePatterns, true)
 		writer.CloseWithError(err) // nil is the end
 		archived <- err
 	}()
@@ -208,7 +213,13 @@ func (b *heldBody) Close() error {
 // it under its own name if that is a folder. With the mode "tar" vmPath may be a
 // folder, whose content is put into localPath, a folder that is created if it
 // isn't there; or a file, which is treated as with "binary". The folder that
-// holds localPath must exist. Archives are extracted as ExtractTarStream does it.
+// holds localPath must exist.
+//
+// Archives are extracted as ExtractTarStream does it, but with the symlinks that
+// stay in localPath: those with a relative target that has ".." at its beginning
+// only and not more often than there are folders above the link. Other symlinks
+// are skipped, and on Windows all. None is followed; an archive with a name that
+// leads through one is an error.
 //
 // permissions is octal ("0644") and for all files; "" keeps those that each
 // file has in the VM, under the umask. excludePatterns are gitignore-like globs
@@ -308,7 +319,7 @@ func (c *SlicerClient) downloadTar(ctx context.Context, vmName, vmPath, localPat
 	if err != nil {
 		return err
 	}
-	x.perm, x.toEnd = perm, true
+	x.perm, x.toEnd, x.links = perm, true, true
 	resp, err := c.download(ctx, vmName, vmPath, modeTar, typeTar)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package slicer_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -101,6 +102,94 @@ func TestCpToVMTar(t *testing.T) {
 		if diff := cmp.Diff(want, *got); diff != "" {
 			t.Errorf("CpToVM(%s) (-want +got):\n%s", tt.name, diff)
 		}
+	}
+}
+
+func TestCpToVMSendsSymlinks(t *testing.T) {
+	client, got := recordUploads(t)
+	source := makeTree(t, map[string]string{"a.txt": "a", "rel@": "a.txt", "bin/tool@": "../a.txt", "abs@": "/etc/hosts", "gone@": "no/where", "l.o@": "a.txt"})
+	send := func(fsys fs.FS) map[string]string {
+		t.Helper()
+		if err := client.CpFSToVM(t.Context(), "vm-1", fsys, ".", "/x", 0, 0, "", "tar", "*.o"); err != nil {
+			t.Fatalf("CpFSToVM = %v", err)
+		}
+		links := map[string]string{}
+		for r := tar.NewReader(strings.NewReader(got.Body)); ; {
+			header, err := r.Next()
+			if err != nil {
+				return links
+			}
+			if header.Typeflag == tar.TypeSymlink {
+				links[header.Name] = header.Linkname
+			}
+		}
+	}
+	want := map[string]string{"rel": "a.txt", "bin/tool": "../a.txt", "abs": "/etc/hosts", "gone": "no/where"}
+	if diff := cmp.Diff(want, send(os.DirFS(source))); diff != "" {
+		t.Errorf("the symlinks that were sent (-want +got):\n%s", diff)
+	}
+	if links := send(struct{ fs.FS }{os.DirFS(source)}); len(links) > 0 {
+		t.Errorf("of a file system that is no fs.ReadLinkFS the symlinks %v were sent, want none", links)
+	}
+}
+
+func TestCpFromVMKeepsSymlinksInside(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("symlinks need a privilege here")
+	}
+	link := func(name, target string) tar.Header {
+		return tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target}
+	}
+	for _, tt := range []struct {
+		name    string
+		entries []tar.Header
+		want    map[string]string // in the new folder; nil is an error
+	}{
+		{
+			"those that stay inside",
+			[]tar.Header{
+				file("a", "1"), link("rel", "a"), link("d/up", "../a"), link("d/e/top", "../../d/./up"), link("d/gone", "none//where"), link("dot", "."), link("d/root", ".."),
+			},
+			map[string]string{"a": "1", "rel@": "a", "d/": "", "d/up@": "../a", "d/e/": "", "d/e/top@": "../../d/./up", "d/gone@": "none//where", "dot@": ".", "d/root@": ".."},
+		},
+		{
+			"not those that lead out, or might",
+			[]tar.Header{
+				file("a", "1"), link("abs", "/etc/passwd"), link("up", "../x"), link("d/up", "../../x"), link("middle", "d/../a"), link("long", strings.Repeat("x/", 3000)),
+			},
+			map[string]string{"a": "1"},
+		},
+		{"the last of a name counts", []tar.Header{link("a", "b"), file("a", "1"), file("b", "2"), link("b", "a")}, map[string]string{"a": "1", "b@": "a"}},
+		{"a file below a symlink", []tar.Header{folder("d"), link("l", "d"), file("l/x", "1")}, nil},
+		{"a symlink below a symlink", []tar.Header{folder("d"), link("l", "d"), link("l/x", "y")}, nil},
+		{"a folder in a symlink's place", []tar.Header{folder("d"), link("l", "d"), folder("l")}, nil},
+		{"a symlink in a folder's place", []tar.Header{folder("l"), link("l", "d")}, nil},
+		{"a single symlink of the folder's name", []tar.Header{link("src", "secret")}, map[string]string{"src@": "secret"}},
+		{"a file that becomes a symlink", []tar.Header{file("src", "1"), link("src", "secret")}, map[string]string{"src@": "secret"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			client := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/vm/vm-1/cp" {
+					w.WriteHeader(http.StatusNotFound)
+					return
+				}
+				w.Header().Set("Content-Type", "application/x-tar")
+				_, _ = w.Write(archive(t, tt.entries...))
+			})
+			dir := makeTree(t, map[string]string{"secret": "s"})
+			err := client.CpFromVM(t.Context(), "vm-1", "/srv/src", filepath.Join(dir, "new"), "", "tar")
+			if (err == nil) != (tt.want != nil) {
+				t.Errorf("CpFromVM = %v", err)
+			}
+			want := map[string]string{"secret": "s"}
+			if tt.want != nil {
+				want["new/"] = ""
+			}
+			for name, content := range tt.want {
+				want["new/"+name] = content
+			}
+			checkTree(t, dir, want)
+		})
 	}
 }
 

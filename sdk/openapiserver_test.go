@@ -73,7 +73,7 @@ func serveSandboxes(t *testing.T) *apiServer {
 		}
 		t.Skipf("no sandbox on this machine: %v", err)
 	}
-	d, err := daemon.New(daemon.Config{
+	d, err := daemon.New(t.Context(), daemon.Config{
 		Hypervisor: hypervisor, Token: apiToken, Groups: []daemon.HostGroup{{Name: "sbox", CPUs: 4, RAMBytes: slicer.GiB(8)}},
 	})
 	if err != nil {

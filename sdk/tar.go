@@ -3,10 +3,12 @@ package slicer
 import (
 	"archive/tar"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -48,11 +50,15 @@ func StreamTarArchive(ctx context.Context, w io.Writer, parentDir, baseName stri
 	if baseName == "" {
 		baseName = "."
 	}
-	return writeTar(ctx, w, root.FS(), baseName, excludePatterns)
+	return writeTar(ctx, w, root.FS(), baseName, excludePatterns, false)
 }
 
-// writeTar archives name, a file or folder of fsys, under its own name.
-func writeTar(ctx context.Context, w io.Writer, fsys fs.FS, name string, excludePatterns []string) error {
+// maxLinkTarget bounds the text of a symlink, in bytes.
+const maxLinkTarget = 4095
+
+// writeTar archives name, a file or folder of fsys, under its own name. With
+// links it archives symlinks too, as symlinks, where fsys is an fs.ReadLinkFS.
+func writeTar(ctx context.Context, w io.Writer, fsys fs.FS, name string, excludePatterns []string, links bool) error {
 	excluded, err := newExcluder(excludePatterns)
 	if err != nil {
 		return err
@@ -80,6 +86,8 @@ func writeTar(ctx context.Context, w io.Writer, fsys fs.FS, name string, exclude
 			return writeTarDir(archive, name, entry)
 		case entry.Type().IsRegular():
 			return writeTarFile(ctx, archive, fsys, name, buf)
+		case links && entry.Type() == fs.ModeSymlink:
+			return writeTarLink(archive, fsys, name, entry)
 		}
 		return nil
 	})
@@ -126,6 +134,28 @@ func writeTarFile(ctx context.Context, archive *tar.Writer, fsys fs.FS, name str
 		return fmt.Errorf("%s: shrank while it was read: %w", name, io.ErrUnexpectedEOF)
 	}
 	return nil
+}
+
+// writeTarLink archives a symlink; one of a file system that doesn't tell where
+// it leads is skipped.
+func writeTarLink(archive *tar.Writer, fsys fs.FS, name string, entry fs.DirEntry) error {
+	target, err := fs.ReadLink(fsys, name)
+	if errors.Is(err, fs.ErrInvalid) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	info, err := entry.Info()
+	if err != nil {
+		return err
+	}
+	header := tarHeader(tar.TypeSymlink, name, info)
+	header.Linkname = filepath.ToSlash(target)
+	if header.Linkname == "" || len(header.Linkname) > maxLinkTarget {
+		return &fs.PathError{Op: "readlink", Path: name, Err: fmt.Errorf("the symlink's target has %d bytes, not 1 to %d", len(header.Linkname), maxLinkTarget)}
+	}
+	return archive.WriteHeader(header)
 }
 
 // tarHeader describes an entry without the owner, who means nothing on another

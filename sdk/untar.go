@@ -68,6 +68,7 @@ type extractor struct {
 	excluded *excluder
 	perm     *fs.FileMode // of every file, instead of the archive's
 	toEnd    bool         // the archive is all that there is to read
+	links    bool         // symlinks that stay inside are made too
 
 	root    *os.Root
 	buf     []byte
@@ -76,7 +77,7 @@ type extractor struct {
 
 	top       string // first name at the root of the archive
 	tops      int    // how many names there are at the root; 2 stands for more too
-	topIsFile bool   // the entry called top is a file
+	topIsFile bool   // the entry called top is a file, and was never anything else
 }
 
 type folderTime struct {
@@ -214,8 +215,8 @@ func (x *extractor) entry(archive *tar.Reader, header *tar.Header) error {
 		// A few bytes could fill the disk, or take for ever to skip.
 		return fmt.Errorf("the archive has the sparse file %.200q", header.Name)
 	}
-	isDir := header.Typeflag == tar.TypeDir
-	if !isDir && header.Typeflag != tar.TypeReg {
+	isDir, isLink := header.Typeflag == tar.TypeDir, header.Typeflag == tar.TypeSymlink
+	if !isDir && header.Typeflag != tar.TypeReg && (!isLink || !x.links) {
 		return nil
 	}
 	if len(header.Name) > maxEntryName {
@@ -237,22 +238,31 @@ func (x *extractor) entry(archive *tar.Reader, header *tar.Header) error {
 	if x.excluded.match(name, isDir) {
 		return nil
 	}
-	x.countTop(name, isDir)
-	if isDir {
+	if isLink && !linkStaysInside(name, header.Linkname) {
+		return nil
+	}
+	x.countTop(name, isDir || isLink)
+	switch {
+	case isDir:
 		return x.makeDir(name, header)
+	case isLink:
+		return x.makeLink(name, header.Linkname)
 	}
 	return x.makeFile(archive, name, header)
 }
 
 // countTop keeps account of the names at the root of the archive.
-func (x *extractor) countTop(name string, isDir bool) {
+func (x *extractor) countTop(name string, noFile bool) {
 	top, _, below := strings.Cut(name, "/")
 	switch {
 	case x.tops == 0:
 		x.top, x.tops = top, 1
-		x.topIsFile = !below && !isDir
+		x.topIsFile = !below && !noFile
 	case top != x.top:
 		x.tops = 2
+	case noFile:
+		// A symlink in the file's place would lead elsewhere once it is renamed.
+		x.topIsFile = false
 	}
 }
 

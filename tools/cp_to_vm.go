@@ -19,7 +19,7 @@ import (
 var _ = define(Tool{
 	Name:        "cp_to_vm",
 	Title:       "Copy files into a microVM",
-	Description: "Copy a host file or folder into a microVM, straight from disk. A folder's contents go into vm_path. Missing folders are made, files of the same name replaced, symlinks and special files skipped.",
+	Description: "Copy a host file or folder into a microVM, straight from disk. A folder's contents go into vm_path. Missing folders are made, files of the same name replaced, symlinks kept, special files skipped.",
 	Toolset:     toolsetFiles,
 	Effect:      Changes,
 	Idempotent:  true,
@@ -35,13 +35,14 @@ type cpToVMInput struct {
 
 // copiedRecord is cp_to_vm's answer.
 type copiedRecord struct {
-	VM      string  `json:"vm"`
-	VMPath  string  `json:"vm_path"`
-	Files   int     `json:"files"`
-	Bytes   int64   `json:"bytes"`
-	Skipped int     `json:"skipped,omitempty"` // symlinks and special files
-	Seconds float64 `json:"seconds"`
-	SHA256  string  `json:"sha256,omitempty"` // of a single file
+	VM       string  `json:"vm"`
+	VMPath   string  `json:"vm_path"`
+	Files    int     `json:"files"`
+	Bytes    int64   `json:"bytes"`
+	Symlinks int     `json:"symlinks,omitempty"`
+	Skipped  int     `json:"skipped,omitempty"` // special files
+	Seconds  float64 `json:"seconds"`
+	SHA256   string  `json:"sha256,omitempty"` // of a single file
 
 	MadeFolder string `json:"made_folder,omitempty"` // the folder of a single file, that wasn't there
 }
@@ -91,16 +92,20 @@ func (t *Toolset) cpToVM(ctx context.Context, in cpToVMInput) (Result, error) {
 		return Result{}, t.copyFailed(ctx, err, vm, in, sent, time.Since(began))
 	}
 	rec := copiedRecord{
-		VM: vm.Hostname, VMPath: in.VMPath, Files: sent.files, Bytes: sent.bytes, Skipped: sent.skipped,
+		VM: vm.Hostname, VMPath: in.VMPath, Files: sent.files, Bytes: sent.bytes, Symlinks: sent.symlinks, Skipped: sent.skipped,
 		Seconds: roundedSeconds(time.Since(began)), MadeFolder: madeFolder,
 	}
 	if entry.dir == nil {
 		rec.SHA256 = hex.EncodeToString(up.read.sum())
 	}
-	text := fmt.Sprintf("Copied %s, %s, in %s to %s in %s.", count(int64(rec.Files), "file"), size(rec.Bytes),
+	what := count(int64(rec.Files), "file")
+	if rec.Symlinks > 0 {
+		what += " and " + count(int64(rec.Symlinks), "symlink")
+	}
+	text := fmt.Sprintf("Copied %s, %s, in %s to %s in %s.", what, size(rec.Bytes),
 		seconds(time.Since(began)), quote(rec.VMPath), label(vm.Hostname, tagValue(vm, tagName)))
 	if rec.Skipped > 0 {
-		text += fmt.Sprintf(" Skipped %s.", count(int64(rec.Skipped), "symlink or special file"))
+		text += fmt.Sprintf(" Skipped %s.", count(int64(rec.Skipped), "special file"))
 	}
 	if madeFolder != "" {
 		text += fmt.Sprintf(" Made the missing folder %s.", quote(madeFolder))

@@ -68,13 +68,14 @@ func wantFile(t *testing.T, client *slicer.SlicerClient, vm, path, want string) 
 }
 
 type copied struct {
-	VM      string  `json:"vm"`
-	VMPath  string  `json:"vm_path"`
-	Files   int     `json:"files"`
-	Bytes   int64   `json:"bytes"`
-	Skipped int     `json:"skipped"`
-	Seconds float64 `json:"seconds"`
-	SHA256  string  `json:"sha256"`
+	VM       string  `json:"vm"`
+	VMPath   string  `json:"vm_path"`
+	Files    int     `json:"files"`
+	Bytes    int64   `json:"bytes"`
+	Symlinks int     `json:"symlinks"`
+	Skipped  int     `json:"skipped"`
+	Seconds  float64 `json:"seconds"`
+	SHA256   string  `json:"sha256"`
 }
 
 func TestCopyFile(t *testing.T) {
@@ -119,20 +120,24 @@ func TestCopyFolder(t *testing.T) {
 	}
 	var got copied
 	text := s.record("cp_to_vm", args{"host_path": "project", "vm_path": "/home/ubuntu/project", "exclude": []string{"node_modules", "**/*.o"}}, &got)
-	if got.Files != 3 || got.Bytes != int64(len("package main")+1) || got.Skipped != 1 || got.SHA256 != "" {
-		t.Errorf("cp_to_vm = %+v, want 3 files of 13 bytes and 1 skipped", got)
+	if got.Files != 3 || got.Bytes != int64(len("package main")+1) || got.Symlinks != 1 || got.Skipped != 0 || got.SHA256 != "" {
+		t.Errorf("cp_to_vm = %+v, want 3 files of 13 bytes and 1 symlink", got)
 	}
-	wantText(t, "cp_to_vm", text, "Copied 3 files, 13 bytes", "Skipped 1 symlink")
+	wantText(t, "cp_to_vm", text, "Copied 3 files and 1 symlink, 13 bytes")
+	if strings.Contains(text, "Skipped") {
+		t.Errorf("cp_to_vm says %q, want nothing skipped", text)
+	}
 	wantFile(t, client, vm, "/home/ubuntu/project/main.go", "package main")
 	wantFile(t, client, vm, "/home/ubuntu/project/sub/a.txt", "a")
 	wantFile(t, client, vm, "/home/ubuntu/project/empty.txt", "")
-	for _, absent := range []string{"node_modules/x/y.js", "sub/b.o", "link"} {
+	for _, absent := range []string{"node_modules/x/y.js", "sub/b.o", "link"} { // the link leads to what isn't there
 		if data, err := client.ReadFile(t.Context(), vm, "/home/ubuntu/project/"+absent); err == nil {
 			t.Errorf("%s was copied: %q", absent, data)
 		}
 	}
 	s.call("cp_to_vm", args{"host_path": root, "vm_path": "~/all"})
 	wantFile(t, client, vm, "/home/ubuntu/all/outside.txt", "outside")
+	wantFile(t, client, vm, "/home/ubuntu/all/project/link", "outside") // through the symlink
 }
 
 // TestRefusalTellsNothing is about host paths that may not be read: the same

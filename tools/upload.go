@@ -14,9 +14,10 @@ var errChanged = errors.New("the file changed while it was read")
 
 // tally is what has been read of an upload.
 type tally struct {
-	files   int
-	bytes   int64
-	skipped int // entries of folders that are neither files nor folders
+	files    int
+	bytes    int64
+	symlinks int
+	skipped  int // entries of folders that are neither files, folders nor symlinks
 }
 
 // meter keeps the tally of an upload, and the hash of its bytes where there is
@@ -33,6 +34,7 @@ func (m *meter) add(t tally, p []byte) {
 	defer m.mu.Unlock()
 	m.total.files += t.files
 	m.total.bytes += int64(len(p))
+	m.total.symlinks += t.symlinks
 	m.total.skipped += t.skipped
 	if m.hash != nil {
 		m.hash.Write(p)
@@ -80,7 +82,13 @@ func (f folderFS) Open(name string) (fs.File, error) {
 func (f folderFS) Lstat(name string) (fs.FileInfo, error) { return f.dir.Lstat(name) }
 
 // ReadLink implements fs.ReadLinkFS.
-func (f folderFS) ReadLink(name string) (string, error) { return f.dir.Readlink(name) }
+func (f folderFS) ReadLink(name string) (string, error) {
+	target, err := f.dir.Readlink(name)
+	if err == nil {
+		f.meter.add(tally{symlinks: 1}, nil)
+	}
+	return target, err
+}
 
 // meteredFolder counts the entries that a copy passes over.
 type meteredFolder struct {
@@ -92,7 +100,7 @@ type meteredFolder struct {
 func (d meteredFolder) ReadDir(n int) ([]fs.DirEntry, error) {
 	entries, err := d.ReadDirFile.ReadDir(n)
 	for _, e := range entries {
-		if !e.IsDir() && !e.Type().IsRegular() {
+		if !e.IsDir() && !e.Type().IsRegular() && e.Type() != fs.ModeSymlink {
 			d.meter.add(tally{skipped: 1}, nil)
 		}
 	}

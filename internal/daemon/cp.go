@@ -59,7 +59,7 @@ func parseCp(q query, medium string) (*cpCall, error) {
 	if c.attr.GID, err = q.id("gid"); err != nil {
 		return nil, err
 	}
-	if c.attr.Mode, err = parsePermissions(q.text("permissions")); err != nil {
+	if c.attr.Mode, err = parsePermissions("permissions", q.text("permissions")); err != nil {
 		return nil, err
 	}
 	if c.exclude, err = parseExcludes(q.list("exclude")); err != nil {

@@ -74,6 +74,10 @@ func unpack(t *testing.T, text string) []string {
 		if err != nil {
 			t.Fatalf("read %q: %v", hdr.Name, err)
 		}
+		if hdr.Typeflag == tar.TypeSymlink {
+			list = append(list, hdr.Name+" -> "+hdr.Linkname)
+			continue
+		}
 		list = append(list, fmt.Sprintf("%s %o %s", hdr.Name, hdr.Mode, content))
 	}
 }
@@ -218,7 +222,10 @@ func TestTarIn(t *testing.T) {
 		entry{Name: "./src/main.c", Mode: 0o4644, Text: "int main"},
 		entry{Name: "bin/deep/run", Mode: 0o755, Text: "#!"},
 		entry{Name: "link", Text: "/etc/passwd", Type: tar.TypeSymlink},
-		entry{Name: "hard", Text: "src/main.c", Type: tar.TypeLink},
+		entry{Name: "hard", Text: "./src/main.c", Type: tar.TypeLink, Mode: 0o600},
+		entry{Name: "dangling/rel.o", Text: "../gone", Type: tar.TypeSymlink},
+		entry{Name: "dangling/rel", Text: "../gone", Type: tar.TypeSymlink},
+		entry{Name: "dangling/hard", Text: "dangling/rel", Type: tar.TypeLink},
 		entry{Name: "fifo", Type: tar.TypeFifo},
 		entry{Name: "dev", Type: tar.TypeChar},
 		entry{Name: "skip.o", Mode: 0o644, Text: strings.Repeat("\x00", 4096)},
@@ -229,7 +236,7 @@ func TestTarIn(t *testing.T) {
 	want := map[string]string{
 		"": "folder 755 1000:1000", "src": "folder 750 1000:1000", "src/main.c": `"int main" 644 1000:1000`,
 		"bin": "folder 755 1000:1000", "bin/deep/run": `"#!" 755 1000:1000`, `back\slash`: `"" 644 1000:1000`,
-		"link": "absent", "hard": "absent", "fifo": "absent", "dev": "absent", "skip.o": "absent", "node_modules": "absent",
+		"hard": `"int main" 644 1000:1000`, "dangling": "folder 755 1000:1000", "dangling/rel.o": "absent", "fifo": "absent", "dev": "absent", "skip.o": "absent", "node_modules": "absent",
 	}
 	for name, want := range want {
 		if got := a.file(vm, "/home/ubuntu/new/app/"+name); got != want {
@@ -245,6 +252,84 @@ func TestTarIn(t *testing.T) {
 	for name, want := range map[string]string{"/tmp/own": "folder 755 7:8", "/tmp/own/d": "folder 711 7:8", "/tmp/own/d/f": `"" 600 7:8`} {
 		if got := a.file(vm, name); got != want {
 			t.Errorf("%s = %s, want %s", name, got, want)
+		}
+	}
+}
+
+func TestLinksInArchives(t *testing.T) {
+	link := func(name, target string) entry { return entry{Name: name, Text: target, Type: tar.TypeSymlink} }
+	hard := func(name, target string) entry { return entry{Name: name, Text: target, Type: tar.TypeLink} }
+	file := func(name, text string) entry { return entry{Name: name, Mode: 0o640, Text: text} }
+	for _, tt := range []struct {
+		name    string
+		entries []entry
+		says    string   // of a refusal
+		want    []string // what the folder has then
+	}{
+		{"symlinks", []entry{file("a", "A"), link("rel", "a"), link("d/abs", "/etc/passwd"), link("gone", "no/where")}, "", []string{"a 640 A", "d/ 755 ", "d/abs -> /etc/passwd", "gone -> no/where", "rel -> a"}},
+		{"hard links", []entry{file("d/a", "A"), hard("x", "./d//a"), hard("y", "x"), hard("d/a", "d/a")}, "", []string{"d/ 755 ", "d/a 640 A", "x 640 A", "y 640 A"}},
+		{"a hard link to a symlink", []entry{link("l", "/x"), hard("h", "l")}, "", []string{"h -> /x", "l -> /x"}},
+		{"over what is there", []entry{file("a", "A"), file("a", "B"), link("a", "x"), link("a", "y")}, "", []string{"a -> y"}},
+		{"a file over a symlink", []entry{link("a", "/tmp/planted"), file("a", "A")}, "", []string{"a 640 A"}},
+		{"a hard link over a symlink", []entry{file("f", "F"), link("a", "/tmp/planted"), hard("a", "f")}, "", []string{"a 640 F", "f 640 F"}},
+		{"a hard link to what was a symlink", []entry{link("a", "/x"), file("a", "A"), hard("h", "a")}, "", []string{"a 640 A", "h 640 A"}},
+		{"a file through a symlink", []entry{link("l", "/tmp"), file("l/planted", "x")}, "leads through", []string{"l -> /tmp"}},
+		{"a file far below a symlink", []entry{link("l", ".."), file("./l/a/b", "x")}, "leads through", []string{"l -> .."}},
+		{"a symlink through a symlink", []entry{link("l", "/tmp"), link("l/planted", "x")}, "leads through", []string{"l -> /tmp"}},
+		{"a hard link through a symlink", []entry{file("f", "F"), link("l", "/tmp"), hard("l/planted", "f")}, "leads through", []string{"f 640 F", "l -> /tmp"}},
+		{"a hard link to what is behind a symlink", []entry{link("l", "/etc"), hard("h", "l/hostname")}, "no earlier file", []string{"l -> /etc"}},
+		{"a folder in a symlink's place", []entry{link("l", "/tmp"), {Name: "l/"}}, "leads through", []string{"l -> /tmp"}},
+		{"a symlink in a folder's place", []entry{{Name: "d/", Mode: 0o700}, link("d", "/tmp")}, "is a directory", []string{"d/ 700 "}},
+		{"a symlink to nothing", []entry{link("l", "")}, "symlink to nothing", []string{}},
+		{"a symlink with a long target", []entry{link("l", strings.Repeat("x", 4096))}, "4096 bytes", []string{}},
+		{"the longest target", []entry{link("l", strings.Repeat("x", 4095))}, "", []string{"l -> " + strings.Repeat("x", 4095)}},
+		{"a hard link out of the archive", []entry{hard("h", "/etc/hostname")}, `"/etc/hostname"`, []string{}},
+		{"a hard link out with dots", []entry{hard("h", "../planted")}, `"../planted"`, []string{}},
+		{"a hard link to a later file", []entry{hard("h", "f"), file("f", "F")}, `"f"`, []string{}},
+		{"a hard link to itself", []entry{hard("h", "h")}, `"h"`, []string{}},
+		{"a hard link to a folder", []entry{{Name: "d/", Mode: 0o700}, hard("h", "d")}, `"d"`, []string{"d/ 700 "}},
+		{"a hard link to what is excluded", []entry{file("f.skip", "F"), hard("h", "f.skip")}, "excludes", []string{}},
+		{"excluded links", []entry{file("f", "F"), hard("h.skip", "f"), link("l.skip", "f")}, "", []string{"f 640 F"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a := newAPI(t, slicertest.Options{})
+			vm := a.create(`{}`)
+			got := a.call("POST", cpPath(vm, "path", "/tmp/t", "mode", "tar", "exclude", "*.skip"), archive(t, tt.entries...))
+			if tt.says == "" && got.status != 200 || tt.says != "" && (got.status != 400 || !strings.Contains(got.message(t), tt.says)) {
+				t.Errorf("POST cp = %d %s, want a refusal with %q (none where that is empty)", got.status, got.body, tt.says)
+			}
+			out := a.want(200, "GET", cpPath(vm, "path", "/tmp/t", "mode", "tar"), "")
+			if diff := cmp.Diff(tt.want, unpack(t, out.body)); diff != "" {
+				t.Errorf("the folder (-want +got):\n%s", diff)
+			}
+			if got := a.file(vm, "/tmp/planted"); got != "absent" {
+				t.Errorf("beside the folder there is %s, want nothing", got)
+			}
+		})
+	}
+}
+
+func TestLinksBelongToWhoIsAskedFor(t *testing.T) {
+	a := newAPI(t, slicertest.Options{})
+	vm := a.create(`{}`)
+	a.want(200, "POST", cpPath(vm, "path", "/tmp/t", "mode", "tar", "uid", "7", "gid", "8", "permissions", "600"), archive(t,
+		entry{Name: "f", Mode: 0o755}, entry{Name: "h", Text: "f", Type: tar.TypeLink}, entry{Name: "l", Text: "f", Type: tar.TypeSymlink},
+	))
+	out := a.want(200, "GET", cpPath(vm, "path", "/tmp/t", "mode", "tar"), "")
+	for r := tar.NewReader(strings.NewReader(out.body)); ; {
+		hdr, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		mode := int64(0o600)
+		if hdr.Typeflag == tar.TypeSymlink {
+			mode = 0o777
+		}
+		if hdr.Uid != 7 || hdr.Gid != 8 || hdr.Mode != mode || !hdr.ModTime.Equal(archiveTime) {
+			t.Errorf("%s = %d:%d %o of %v, want 7:8 %o of %v", hdr.Name, hdr.Uid, hdr.Gid, hdr.Mode, hdr.ModTime, mode, archiveTime)
 		}
 	}
 }
@@ -311,7 +396,7 @@ func TestTarOut(t *testing.T) {
 		t.Fatalf("Symlink = %v", err)
 	}
 	all := []string{
-		"a.txt 644 a", "build/ 755 ", "build/out/ 755 ", "build/out/x 644 x", "empty/ 700 ", "src/ 755 ", "src/b.c 755 b", "src/b.o 644 o",
+		"a.txt 644 a", "build/ 755 ", "build/out/ 755 ", "build/out/x 644 x", "empty/ 700 ", "link -> /etc/hostname", "src/ 755 ", "src/b.c 755 b", "src/b.o 644 o",
 	}
 	for _, tt := range []struct {
 		name   string
@@ -323,7 +408,8 @@ func TestTarOut(t *testing.T) {
 		{"by header", []string{"path", "/tmp/app"}, "application/x-tar", all},
 		{"with a slash", []string{"path", "/tmp/app/", "mode", "tar"}, "", all},
 		{"over a symlink", []string{"path", "/tmp/alias", "mode", "tar"}, "", all},
-		{"with excludes", []string{"path", "/tmp/app", "mode", "tar", "exclude", "*.o", "exclude", "/build", "exclude", "**/a.*"}, "", []string{"empty/ 700 ", "src/ 755 ", "src/b.c 755 b"}},
+		{"with excludes", []string{"path", "/tmp/app", "mode", "tar", "exclude", "*.o", "exclude", "/build", "exclude", "**/a.*"}, "", []string{"empty/ 700 ", "link -> /etc/hostname", "src/ 755 ", "src/b.c 755 b"}},
+		{"with an exclude that fits a symlink", []string{"path", "/tmp/app", "mode", "tar", "exclude", "link", "exclude", "/src", "exclude", "/build"}, "", []string{"a.txt 644 a", "empty/ 700 "}},
 		{"of one file", []string{"path", "/tmp/app/src/b.c", "mode", "tar"}, "", []string{"b.c 755 b"}},
 		{"of an empty folder", []string{"path", "/tmp/app/empty", "mode", "tar"}, "", []string{}},
 	} {
@@ -450,7 +536,7 @@ func TestFS(t *testing.T) {
 		{"readdir of a file", "GET", "/fs/readdir?path=/tmp/a/f", "", 400, "not a directory"},
 		{"mkdir of what is there", "POST", "/fs/mkdir", `{"path":"/tmp/a"}`, 409, "exists"},
 		{"mkdir in nothing", "POST", "/fs/mkdir", `{"path":"/nope/x"}`, 404, "/nope"},
-		{"mkdir with a bad mode", "POST", "/fs/mkdir", `{"path":"/tmp/n","mode":"rwx"}`, 400, "permissions"},
+		{"mkdir with a bad mode", "POST", "/fs/mkdir", `{"path":"/tmp/n","mode":"rwx"}`, 400, "mode"},
 		{"mkdir with an unknown field", "POST", "/fs/mkdir", `{"path":"/tmp/n","parents":true}`, 400, "parents"},
 		{"remove of a full folder", "DELETE", "/fs/remove?path=/tmp/a", "", 400, "not empty"},
 		{"remove of nothing", "DELETE", "/fs/remove?path=/nope", "", 404, "/nope"},

@@ -108,6 +108,9 @@ func (d *Daemon) create(ctx context.Context, plan vmPlan, forUserdata bool) (*vm
 	}
 	if err := d.furnish(ctx, v, plan, forUserdata); err != nil {
 		d.undo(v)
+		if errors.Is(err, errGone) {
+			return nil, refuse(http.StatusConflict, "VM %q was deleted before it was ready", v.hostname)
+		}
 		return nil, err
 	}
 	return v, nil
@@ -189,7 +192,7 @@ func (d *Daemon) start(ctx context.Context, v *vm, base string) error {
 	v.console.line("slicer: agent ready in %d ms", time.Since(begin).Milliseconds())
 	v.console.line("slicer: secrets: %d", len(files))
 	if unenforced := v.guest.Unenforced(); len(unenforced) > 0 {
-		d.log.Warn("VM isn't held to its size", "vm", v.hostname, "unenforced", unenforced)
+		d.log.Warn("VM isn't held to all that was asked for", "vm", v.hostname, "unenforced", unenforced)
 		for _, what := range unenforced {
 			v.console.line("slicer: not enforced: %s", what)
 		}
@@ -212,7 +215,7 @@ func sizeText(n int64) string {
 func (d *Daemon) undo(v *vm) {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	if err := d.destroy(ctx, v); err != nil && !errors.Is(err, errGone) {
+	if err := d.destroy(ctx, v, "it was not ready in time"); err != nil && !errors.Is(err, errGone) {
 		d.log.Error("unfinished VM could not be removed", "vm", v.hostname, "err", err)
 	}
 }

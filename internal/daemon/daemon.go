@@ -100,8 +100,11 @@ type Daemon struct {
 // these VMs doesn't boot, it logs that and goes on.
 //
 // It also boots the VMs that the groups' counts ask for, which nobody can delete over the API; when one of them doesn't boot,
-// New stops the others, closes the hypervisor and returns the error.
-func New(cfg Config) (*Daemon, error) {
+// New stops the others, closes the hypervisor and returns the error. So it does
+// when ctx ends meanwhile: the error wraps ctx's cause, unless something could
+// not be stopped, and persistent VMs that were to run are booted by the next
+// daemon. Once New has returned, ctx is of no account.
+func New(ctx context.Context, cfg Config) (*Daemon, error) {
 	if cfg.Hypervisor == nil {
 		return nil, errors.New("daemon needs a hypervisor")
 	}
@@ -136,22 +139,33 @@ func New(cfg Config) (*Daemon, error) {
 	}
 	d.metrics = d.newMetrics()
 	d.mux = d.newMux()
-	d.loadDisks()
-	if err := d.bootCounted(); err != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
-		defer cancel()
-		return nil, errors.Join(err, d.Close(ctx))
+	d.loadDisks(ctx)
+	err = d.bootCounted(ctx)
+	if ctx.Err() == nil && err == nil {
+		return d, nil
 	}
-	return d, nil
+	stopping, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	closeErr := d.Close(stopping)
+	switch {
+	case ctx.Err() == nil:
+		return nil, errors.Join(err, closeErr)
+	case closeErr != nil:
+		return nil, closeErr
+	}
+	return nil, fmt.Errorf("boot the VMs of the start: %w", context.Cause(ctx))
 }
 
 // bootCounted boots the VMs that the groups' counts ask for.
-func (d *Daemon) bootCounted() error {
+func (d *Daemon) bootCounted(ctx context.Context) error {
 	for i := range d.groups {
 		g := &d.groups[i]
 		for range g.Count {
-			ctx, cancel := context.WithTimeout(context.Background(), defaultWait)
-			_, err := d.boot(ctx, vmPlan{group: g, cpus: g.CPUs, ramBytes: g.RAMBytes, protected: true})
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			booting, cancel := context.WithTimeout(ctx, defaultWait)
+			_, err := d.boot(booting, vmPlan{group: g, cpus: g.CPUs, ramBytes: g.RAMBytes, protected: true})
 			cancel()
 			if err != nil {
 				return fmt.Errorf("boot a VM of host group %q: %w", g.Name, err)
@@ -218,7 +232,7 @@ func (d *Daemon) stopAll(ctx context.Context) error {
 	)
 	for _, v := range d.vms.left() {
 		group.Go(func() error {
-			if err := d.stop(ctx, v); err != nil && !errors.Is(err, errGone) {
+			if err := d.stop(ctx, v, "the daemon has ended"); err != nil && !errors.Is(err, errGone) {
 				mu.Lock()
 				defer mu.Unlock()
 				errs = errors.Join(errs, err)

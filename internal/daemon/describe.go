@@ -19,7 +19,7 @@ type describeJSON struct {
 	ParentCommitID string      `json:"parent_commit_id"`
 	Network        networkJSON `json:"network"`
 	Suspend        string      `json:"suspend"`    // what a suspended VM's memory becomes
-	Unenforced     []string    `json:"unenforced"` // which of its sizes a running VM isn't held to, and why
+	Unenforced     []string    `json:"unenforced"` // what doesn't hold for a running VM: sizes, files' owners, and why
 }
 
 type networkJSON struct {

@@ -44,7 +44,7 @@ func TestDescribe(t *testing.T) {
 
 func TestDescriptionOfTheHostsNetwork(t *testing.T) {
 	g := &brokenGuest{done: make(chan struct{})}
-	d, err := daemon.New(daemon.Config{Hypervisor: g, Image: "host root", Network: daemon.NetworkHost})
+	d, err := daemon.New(t.Context(), daemon.Config{Hypervisor: g, Image: "host root", Network: daemon.NetworkHost})
 	if err != nil {
 		t.Fatalf("New = %v", err)
 	}
@@ -74,11 +74,12 @@ func TestDescriptionOfTheHostsNetwork(t *testing.T) {
 type looseGuest struct{ *brokenGuest }
 
 func (g looseGuest) Boot(context.Context, daemon.GuestSpec) (daemon.Guest, error) { return g, nil }
+func (g looseGuest) EndReason() string                                            { return "" }
 func (g looseGuest) Unenforced() []string                                         { return []string{"cpus: no cgroup"} }
 
 func TestUnenforcedSizesAreTold(t *testing.T) {
 	var log lockedBuffer
-	d, err := daemon.New(daemon.Config{
+	d, err := daemon.New(t.Context(), daemon.Config{
 		Hypervisor: looseGuest{&brokenGuest{done: make(chan struct{})}}, Log: slog.New(slog.NewTextHandler(&log, nil)), Image: "jammy",
 	})
 	if err != nil {
@@ -106,7 +107,7 @@ func TestUnenforcedSizesAreTold(t *testing.T) {
 
 func TestPoliciesOnTheHostsNetwork(t *testing.T) {
 	g := &brokenGuest{done: make(chan struct{})}
-	d, err := daemon.New(daemon.Config{Hypervisor: g, Network: daemon.NetworkHost})
+	d, err := daemon.New(t.Context(), daemon.Config{Hypervisor: g, Network: daemon.NetworkHost})
 	if err != nil {
 		t.Fatalf("New = %v", err)
 	}

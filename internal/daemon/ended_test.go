@@ -52,7 +52,7 @@ func newLingering(t *testing.T) (*lingeringGuest, *daemon.Daemon, *api) {
 		removed:     make(chan struct{}),
 		closed:      make(chan struct{}),
 	}
-	d, err := daemon.New(daemon.Config{Hypervisor: g})
+	d, err := daemon.New(t.Context(), daemon.Config{Hypervisor: g})
 	if err != nil {
 		t.Fatalf("New = %v", err)
 	}
@@ -182,7 +182,7 @@ func (g *endedGuest) Remove(context.Context, string, bool) error { return errLat
 
 func TestCallsOnAGuestThatHasEndedAreOfAMissingVM(t *testing.T) {
 	g := &endedGuest{&brokenGuest{done: make(chan struct{})}}
-	d, err := daemon.New(daemon.Config{Hypervisor: g})
+	d, err := daemon.New(t.Context(), daemon.Config{Hypervisor: g})
 	if err != nil {
 		t.Fatalf("New = %v", err)
 	}
@@ -241,7 +241,7 @@ func (stillborn) Boot(context.Context, daemon.GuestSpec) (daemon.Guest, error) {
 
 func TestVMThatEndsAtOnceIsNotListed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, err := daemon.New(daemon.Config{Hypervisor: stillborn{}})
+		d, err := daemon.New(t.Context(), daemon.Config{Hypervisor: stillborn{}})
 		if err != nil {
 			t.Fatalf("New = %v", err)
 		}

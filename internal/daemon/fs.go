@@ -79,7 +79,7 @@ func (d *Daemon) fsMkdir(w http.ResponseWriter, r *http.Request, _ query, v *vm)
 	if err != nil {
 		return err
 	}
-	mode, err := parsePermissions(body.Mode)
+	mode, err := parsePermissions("mode", body.Mode)
 	if err != nil {
 		return err
 	}

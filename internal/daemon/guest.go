@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -19,8 +20,9 @@ type Hypervisor interface {
 	Boot(ctx context.Context, spec GuestSpec) (Guest, error)
 
 	// Disks lists the disks that are kept, those of earlier daemons among
-	// them. Its error, and that of the methods below, wraps ErrDisksBusy when
-	// another daemon has them.
+	// them. What has the name of a disk and can't be used has no label. The
+	// error, and that of the methods below, wraps ErrDisksBusy when another
+	// daemon has them.
 	Disks(ctx context.Context) ([]Disk, error)
 
 	// CopyDisk makes a disk called to, with the given label, out of one that
@@ -75,6 +77,14 @@ type SecretFile struct {
 	UID, GID uint32
 }
 
+// IDError is the error of a call that names a user or group which a guest can't
+// have.
+type IDError struct{ ID, Largest uint32 }
+
+func (e *IDError) Error() string {
+	return fmt.Sprintf("VMs of this daemon have users and groups from 0 to %d, and no %d", e.Largest, e.ID)
+}
+
 // ErrEnded is what calls on a guest whose processes have ended wrap.
 var ErrEnded = errors.New("the VM has ended")
 
@@ -123,11 +133,17 @@ type Guest interface {
 	// themselves. What it held may still be being released.
 	Done() <-chan struct{}
 
+	// EndReason says, once Done is closed, why the guest ended by itself, as in
+	// "it used up its memory of 64 MiB"; "" when that isn't known, or it was
+	// stopped.
+	EndReason() string
+
 	// Uptime is how long the guest has run.
 	Uptime() time.Duration
 
-	// Unenforced says which sizes of its spec the guest isn't held to, a line
-	// each with the reason; none when it is held to all.
+	// Unenforced says which sizes of its spec the guest isn't held to, and
+	// which of the owners that calls ask for its files don't get, a line each
+	// with the reason; none when all holds.
 	Unenforced() []string
 }
 
@@ -257,8 +273,12 @@ type FileTree interface {
 	// above and takes an existing folder as success.
 	Mkdir(ctx context.Context, name string, attr FileAttr, parents bool) error
 
+	// Symlink makes a symlink with the text target that takes name's place,
+	// whatever file or symlink stood there. attr's Mode is not used.
+	Symlink(ctx context.Context, name, target string, attr FileAttr) error
+
 	// Remove removes a file or an empty folder; with recursive, what is in
-	// it too.
+	// it too. A symlink is removed itself.
 	Remove(ctx context.Context, name string, recursive bool) error
 }
 

@@ -31,6 +31,7 @@ type brokenGuest struct {
 
 	freeze, stop, secrets atomic.Bool
 	done                  chan struct{}
+	reason                string // why it ends by itself
 }
 
 func (g *brokenGuest) Boot(context.Context, daemon.GuestSpec) (daemon.Guest, error) { return g, nil }
@@ -86,6 +87,7 @@ func failIf(broken *atomic.Bool) error {
 	return nil
 }
 
+func (g *brokenGuest) EndReason() string    { return g.reason }
 func (g *brokenGuest) Unenforced() []string { return nil }
 
 // noDisks is the part of a hypervisor that keeps disks, without any.
@@ -102,7 +104,7 @@ func (noDisks) RemoveDisk(context.Context, string) error        { return errors.
 func serveBroken(t *testing.T) (g *brokenGuest, call func(method, path, body string) (int, string, error)) {
 	t.Helper()
 	g = &brokenGuest{done: make(chan struct{})}
-	d, err := daemon.New(daemon.Config{Hypervisor: g})
+	d, err := daemon.New(t.Context(), daemon.Config{Hypervisor: g})
 	if err != nil {
 		t.Fatalf("New = %v", err)
 	}

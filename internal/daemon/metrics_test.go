@@ -10,7 +10,7 @@ import (
 func TestMetrics(t *testing.T) {
 	a := newAPI(t, slicertest.Options{})
 	for range 3 {
-		a.create(`{"cpus":2,"ram_bytes":1048576}`)
+		a.create(`{"cpus":2,"ram_bytes":16777216}`)
 	}
 	a.want(200, "DELETE", "/hostgroup/sbox/nodes/sbox-1", "")
 	a.want(200, "POST", "/vm/sbox-2/pause", "")

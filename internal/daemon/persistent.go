@@ -22,6 +22,7 @@ type keeping struct {
 	mu      sync.Mutex // held while the label is written
 	label   vmLabel
 	removed bool // the disk is gone
+	shut    *vm  // the record that was last to be noted as stopped
 }
 
 // newKeeping returns how v, which is about to be created, is kept.
@@ -80,17 +81,21 @@ func (d *Daemon) relabelLocked(k *keeping, edit func(*vmLabel)) error {
 }
 
 // keepState notes on v's disk, when it has one that is kept, what is to become
-// of v after the daemon. A VM that has ended is never noted as running.
+// of v after the daemon. A VM that has ended is never noted as running, and
+// neither is one that was to be noted as stopped, as it is about to end.
 func (d *Daemon) keepState(v *vm, state keptState) error {
 	if v.keep == nil {
 		return nil
 	}
-	return d.relabel(v.keep, func(l *vmLabel) {
-		l.State = state
-		if state == keptRunning && isClosed(v.over) && !isClosed(d.closing) {
-			l.State = keptStopped
-		}
-	})
+	v.keep.mu.Lock()
+	defer v.keep.mu.Unlock()
+	if state == keptRunning && (v.keep.shut == v || isClosed(v.over) && !isClosed(d.closing)) {
+		state = keptStopped
+	}
+	if state == keptStopped {
+		v.keep.shut = v
+	}
+	return d.relabelLocked(v.keep, func(l *vmLabel) { l.State = state })
 }
 
 // release ends v's guest and gives back what it held, once. The caller has v's
@@ -106,14 +111,14 @@ func (d *Daemon) release(ctx context.Context, v *vm) error {
 	return nil
 }
 
-// stop ends v and what it runs. A persistent VM stays, stopped, another is
+// stop ends v and what it runs, because of why. A persistent VM stays, stopped, another is
 // forgotten as by destroy. It returns errGone when v isn't there any more, or
 // has been relaunched.
-func (d *Daemon) stop(ctx context.Context, v *vm) error {
+func (d *Daemon) stop(ctx context.Context, v *vm, why string) error {
 	if v.keep == nil {
-		return d.destroy(ctx, v)
+		return d.destroy(ctx, v, why)
 	}
-	v.finish()
+	v.finish(why)
 	if err := v.lock(ctx); err != nil {
 		return err
 	}
@@ -143,8 +148,6 @@ func (d *Daemon) rest(v *vm, byItself bool) {
 	if !byItself {
 		return
 	}
-	v.console.line("slicer: %s ended by itself", v.hostname)
-	d.log.Info("VM ended by itself; it is stopped", "vm", v.hostname)
 	if err := d.keepState(v, keptStopped); err != nil && !errors.Is(err, errGone) {
 		d.log.Error("the end of a VM could not be noted: it will be booted at the next start", "vm", v.hostname, "err", err)
 	}

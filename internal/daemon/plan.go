@@ -9,6 +9,9 @@ import (
 const (
 	maxTags     = 64
 	maxTagBytes = 256
+
+	// minRAM is the least memory that a VM may ask for.
+	minRAM = 16 << 20
 )
 
 // createJSON is the body of a create call. Fields that name what this daemon
@@ -83,6 +86,9 @@ func (d *Daemon) plan(g *HostGroup, c *createJSON) (vmPlan, error) {
 	}); err != nil {
 		return vmPlan{}, err
 	}
+	if err := checkRAM(c.RAMBytes, min(minRAM, g.RAMBytes)); err != nil {
+		return vmPlan{}, err
+	}
 	if err := checkTags(c.Tags); err != nil {
 		return vmPlan{}, err
 	}
@@ -137,6 +143,14 @@ func (g *HostGroup) checkSizes(sizes []sizeLimit) error {
 			return refuse(http.StatusBadRequest, "%s %d is more than the limit of host group %q, which is %d",
 				size.name, size.want, g.Name, size.limit)
 		}
+	}
+	return nil
+}
+
+// checkRAM refuses less memory than least. 0 is the group's.
+func checkRAM(bytes, least int64) error {
+	if bytes > 0 && bytes < least {
+		return refuse(http.StatusBadRequest, "ram_bytes %d is less than a VM needs, which is %d", bytes, least)
 	}
 	return nil
 }

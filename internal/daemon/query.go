@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -83,15 +84,15 @@ func (q query) id(name string) (*uint32, error) {
 	return &id, nil
 }
 
-// parsePermissions reads octal permission bits; "" is 0, which stands for
-// whatever the default is.
-func parsePermissions(text string) (fs.FileMode, error) {
+// parsePermissions reads the octal permission bits that the parameter or field
+// called name gives; "" is 0, which stands for whatever the default is.
+func parsePermissions(name, text string) (fs.FileMode, error) {
 	if text == "" {
 		return 0, nil
 	}
 	n, err := strconv.ParseUint(text, 8, 32)
 	if err != nil || n == 0 || n > 0o777 {
-		return 0, refuse(http.StatusBadRequest, "permissions must be octal, 0001 to 0777, not %q", text)
+		return 0, refuse(http.StatusBadRequest, "%s must be octal, 0001 to 0777, not %q; other bits can be set with chmod in the VM", name, text)
 	}
 	return fs.FileMode(n), nil
 }
@@ -124,8 +125,8 @@ func readJSON(w http.ResponseWriter, r *http.Request, limit int64, v any) error 
 		return refuse(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes", tooLarge.Limit)
 	}
 	var wrongType *json.UnmarshalTypeError
-	if errors.As(err, &wrongType) && wrongType.Field != "" {
-		return refuse(http.StatusBadRequest, "%s can't be a JSON %s", wrongType.Field, wrongType.Value)
+	if errors.As(err, &wrongType) {
+		return refuse(http.StatusBadRequest, "%s can't be a JSON %s", cmp.Or(wrongType.Field, "the body"), wrongType.Value)
 	}
 	return refuse(http.StatusBadRequest, "the body can't be read: %s", strings.TrimPrefix(err.Error(), "json: "))
 }

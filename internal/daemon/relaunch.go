@@ -57,8 +57,11 @@ func (d *Daemon) bootAgain(ctx context.Context, v *vm) (*vm, error) {
 	}
 	stopping, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	if stopErr := d.stop(stopping, next); stopErr != nil {
+	if stopErr := d.stop(stopping, next, "it was not relaunched"); stopErr != nil {
 		d.log.Error("VM that was not relaunched could not be stopped", "vm", v.hostname, "err", stopErr)
+	}
+	if errors.Is(err, errGone) {
+		return nil, refuse(http.StatusConflict, "VM %q was deleted before it was ready", v.hostname)
 	}
 	return nil, fmt.Errorf("boot VM %q: %w", v.hostname, err)
 }

@@ -24,10 +24,10 @@ const (
 
 // loadDisks brings back the persistent VMs and the commits of earlier daemons.
 // What can't be had back stays on its disk and is logged.
-func (d *Daemon) loadDisks() {
-	ctx, cancel := context.WithTimeout(context.Background(), listTimeout)
+func (d *Daemon) loadDisks(ctx context.Context) {
+	listing, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
-	disks, err := d.hypervisor.Disks(ctx)
+	disks, err := d.hypervisor.Disks(listing)
 	if err != nil {
 		d.disksErr = err
 		d.log.Warn("there are no persistent VMs and no commits", "err", err)
@@ -35,7 +35,7 @@ func (d *Daemon) loadDisks() {
 	}
 	var kept []vmLabel
 	for _, disk := range disks {
-		if l, ok := d.loadDisk(ctx, disk); ok {
+		if l, ok := d.loadDisk(listing, disk); ok {
 			kept = append(kept, l)
 		}
 	}
@@ -51,7 +51,7 @@ func (d *Daemon) loadDisks() {
 			running = append(running, v)
 		}
 	}
-	d.bootKept(running)
+	d.bootKept(ctx, running)
 }
 
 // loadDisk reads one disk's label. It returns that of a VM which is to come
@@ -113,13 +113,17 @@ func (d *Daemon) keptVM(l vmLabel) *vm {
 			v.cpus, v.ramBytes = min(v.cpus, g.CPUs), min(v.ramBytes, g.RAMBytes)
 		}
 	}
+	if v.cpus != l.CPUs || v.ramBytes != l.RAMBytes {
+		d.log.Warn("persistent VM is cut to the size of its host group", "vm", v.hostname, "host_group", v.group,
+			"cpus", v.cpus, "cpus_before", l.CPUs, "ram_bytes", v.ramBytes, "ram_bytes_before", l.RAMBytes)
+	}
 	if l.Userdata != nil {
 		v.userdata.given, v.userdata.code = true, killedCode // ended with its daemon
 		if l.Userdata.ExitCode != nil {
 			v.userdata.code = *l.Userdata.ExitCode
 		}
 	}
-	v.finish()
+	v.finish("it was stopped")
 	return v
 }
 
@@ -171,20 +175,27 @@ func (t *vmTable) replace(v, next *vm) {
 }
 
 // bootKept boots VMs that ran when an earlier daemon ended, some at a time, and
-// returns when all run or have failed to.
-func (d *Daemon) bootKept(vms []*vm) {
+// returns when all run or have failed to. When ctx ends, those that don't run yet
+// are left to the next daemon.
+func (d *Daemon) bootKept(ctx context.Context, vms []*vm) {
 	var group errgroup.Group
 	group.SetLimit(parallelBoots)
 	for _, v := range vms {
 		group.Go(func() error {
-			ctx, cancel := context.WithTimeoutCause(context.Background(), bootAgainTimeout,
+			if ctx.Err() != nil {
+				return nil
+			}
+			booting, cancel := context.WithTimeoutCause(ctx, bootAgainTimeout,
 				fmt.Errorf("it was not ready within %s", bootAgainTimeout))
 			defer cancel()
-			if err := v.lock(ctx); err != nil {
+			if err := v.lock(booting); err != nil {
 				return nil // nobody else has it yet
 			}
 			defer v.unlock()
-			if _, err := d.bootAgain(ctx, v); err != nil {
+			if _, err := d.bootAgain(booting, v); err != nil {
+				if ctx.Err() != nil {
+					return nil
+				}
 				v.console.line("slicer: %s was not booted with the daemon: %v", v.hostname, err)
 				d.log.Error("persistent VM did not boot; it is stopped", "vm", v.hostname, "err", err)
 				return nil

@@ -86,7 +86,8 @@ func (d *Daemon) routes() []route {
 }
 
 // Patterns are the routes that a Daemon serves, as patterns of http.ServeMux.
-// Older agents lack some of them.
+// Older agents lack some of them. It is there for tests, which ask whether each
+// route has its own.
 func Patterns() []string {
 	var list []string
 	for _, rt := range (*Daemon)(nil).routes() { // none is called
@@ -214,7 +215,7 @@ func (d *Daemon) fail(w http.ResponseWriter, r *http.Request, err error) {
 			level = slog.LevelDebug // the client went away
 		}
 		d.log.Log(r.Context(), level, "call failed", "method", r.Method, "path", r.URL.Path, "err", err)
-		refused = &apiError{http.StatusInternalServerError, err.Error()}
+		refused = &apiError{http.StatusInternalServerError, withoutPaths(err)}
 	}
 	if refused.status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", "Bearer")
@@ -252,6 +253,10 @@ func refusalOf(err error) (*apiError, bool) {
 	var invalid *invalidMode
 	if errors.As(err, &invalid) {
 		return &apiError{http.StatusBadRequest, invalid.Error()}, true
+	}
+	var noID *IDError
+	if errors.As(err, &noID) {
+		return &apiError{http.StatusBadRequest, noID.Error()}, true
 	}
 	var refused *apiError
 	return refused, errors.As(err, &refused)

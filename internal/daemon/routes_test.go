@@ -55,7 +55,7 @@ func TestNewRefusesBadConfigs(t *testing.T) {
 		{"a counted VM that doesn't boot", daemon.Config{Hypervisor: noHypervisor{}, Groups: []daemon.HostGroup{{Name: "a", Count: 1}}}, errNoGuests.Error()},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			d, err := daemon.New(tt.cfg)
+			d, err := daemon.New(t.Context(), tt.cfg)
 			if err == nil || !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("New = %v, %v, want an error with %q", d, err, tt.says)
 			}
@@ -64,7 +64,7 @@ func TestNewRefusesBadConfigs(t *testing.T) {
 }
 
 func TestDefaultGroupHasTheMachinesSize(t *testing.T) {
-	d, err := daemon.New(daemon.Config{Hypervisor: noHypervisor{}})
+	d, err := daemon.New(t.Context(), daemon.Config{Hypervisor: noHypervisor{}})
 	if err != nil {
 		t.Fatalf("New = %v", err)
 	}
@@ -87,7 +87,7 @@ func TestDefaultGroupHasTheMachinesSize(t *testing.T) {
 }
 
 func TestPanicIsA500(t *testing.T) {
-	d, err := daemon.New(daemon.Config{Hypervisor: noHypervisor{panics: true}})
+	d, err := daemon.New(t.Context(), daemon.Config{Hypervisor: noHypervisor{panics: true}})
 	if err != nil {
 		t.Fatalf("New = %v", err)
 	}
@@ -102,7 +102,7 @@ func TestPanicIsA500(t *testing.T) {
 }
 
 func TestClosedDaemonRefuses(t *testing.T) {
-	d, err := daemon.New(daemon.Config{Hypervisor: noHypervisor{}})
+	d, err := daemon.New(t.Context(), daemon.Config{Hypervisor: noHypervisor{}})
 	if err != nil {
 		t.Fatalf("New = %v", err)
 	}

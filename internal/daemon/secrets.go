@@ -214,7 +214,7 @@ type secretBody struct {
 
 // apply puts what the body gives into file.
 func (b *secretBody) apply(file *SecretFile) error {
-	mode, err := parsePermissions(b.Permissions)
+	mode, err := parsePermissions("permissions", b.Permissions)
 	if err != nil {
 		return err
 	}

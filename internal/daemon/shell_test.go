@@ -258,7 +258,7 @@ func (f readFunc) Read(p []byte) (int, error) { return f(p) }
 func TestShellEndsThoughSomethingHoldsItsTerminal(t *testing.T) {
 	g := &leftoverGuest{brokenGuest: &brokenGuest{done: make(chan struct{})}, closed: make(chan struct{})}
 	g.Reader = io.MultiReader(strings.NewReader("logout"), readFunc(g.hold))
-	d, err := daemon.New(daemon.Config{Hypervisor: g})
+	d, err := daemon.New(t.Context(), daemon.Config{Hypervisor: g})
 	if err != nil {
 		t.Fatalf("New = %v", err)
 	}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"net/http"
 )
 
@@ -40,19 +41,35 @@ func (d *Daemon) shutdownVM(ctx context.Context, v *vm, action string) error {
 		if v.keep.state() == keptStopped {
 			return nil
 		}
-		// It did not boot when the daemon began, and was to be tried again.
+		// It did not boot when the daemon began, and was to be tried again. A relaunch
+		// that is under way comes first.
+		if err := v.lock(ctx); err != nil {
+			return err
+		}
+		defer v.unlock()
+		if !d.vms.holds(v) {
+			return errGone
+		}
 		return d.keepState(v, keptStopped)
 	}
 	if err := v.ready(); err != nil {
 		return err // its init can't be told while it is frozen
 	}
 	// What is to become of the VM is noted first: a daemon that ends in between
-	// must not boot it again.
-	if err := d.keepState(v, keptStopped); err != nil {
+	// must not boot it again. A state folder that is full keeps no VM running.
+	noted := d.keepState(v, keptStopped)
+	if errors.Is(noted, errGone) {
+		return noted
+	}
+	if err := d.stop(ctx, v, "it was shut down"); err != nil {
 		return err
 	}
-	if err := d.stop(ctx, v); err != nil {
-		return err
+	if noted != nil {
+		noted = d.keepState(v, keptStopped)
+	}
+	if noted != nil && !errors.Is(noted, errGone) {
+		v.console.line("slicer: that %s was shut down could not be noted: it will be booted with the next daemon", v.hostname)
+		d.log.Error("VM is shut down, but that could not be noted: it will be booted at the next start", "vm", v.hostname, "err", noted)
 	}
 	v.console.line("slicer: %s stopped", v.hostname)
 	d.log.Info("VM shut down", "vm", v.hostname, "action", action)

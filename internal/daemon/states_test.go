@@ -177,6 +177,7 @@ func (g *slowGuest) Done() <-chan struct{}                                      
 func (g *slowGuest) Freeze(context.Context) error                                 { return nil }
 func (g *slowGuest) Stop(context.Context) error                                   { close(g.done); return nil }
 func (g *slowGuest) Uptime() time.Duration                                        { return 0 }
+func (g *slowGuest) EndReason() string                                            { return "" }
 func (g *slowGuest) Unenforced() []string                                         { return nil }
 
 func (g *slowGuest) Thaw(ctx context.Context) error {
@@ -191,7 +192,7 @@ func (g *slowGuest) Thaw(ctx context.Context) error {
 func TestRestoreThatTakesTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &slowGuest{done: make(chan struct{}), release: make(chan struct{})}
-		d, err := daemon.New(daemon.Config{Hypervisor: g})
+		d, err := daemon.New(t.Context(), daemon.Config{Hypervisor: g})
 		if err != nil {
 			t.Fatalf("New = %v", err)
 		}

@@ -50,7 +50,7 @@ func (g *stubbornGuest) signals() []string {
 func newStubborn(t *testing.T) (*stubbornGuest, *api) {
 	t.Helper()
 	g := &stubbornGuest{brokenGuest: &brokenGuest{done: make(chan struct{})}, killed: make(chan struct{})}
-	d, err := daemon.New(daemon.Config{Hypervisor: g})
+	d, err := daemon.New(t.Context(), daemon.Config{Hypervisor: g})
 	if err != nil {
 		t.Fatalf("New = %v", err)
 	}

@@ -25,12 +25,14 @@ const nameTag = "name="
 
 // vmTable holds the daemon's VMs: those that can be found, those that are
 // booting and only hold their name, address and tags, and those whose guest has
-// ended, of which nothing is known any more but that they are to be cleaned up.
+// ended, of which nothing is known any more but why they ended and that they are to be
+// cleaned up.
 type vmTable struct {
 	mu      sync.Mutex
 	vms     map[string]*vm // by hostname, booting ones too
 	found   map[string]bool
 	ended   map[*vm]bool
+	past    past
 	hosts   map[int]bool   // addresses in use
 	counted map[string]int // by group: the highest number that a VM has or had
 	booted  map[string]int // by group: boots that were begun
@@ -138,6 +140,7 @@ func (t *vmTable) retire(v *vm) {
 	if t.vms[v.hostname] == v {
 		t.remove(v)
 		t.ended[v] = true
+		t.past.add(v)
 	}
 }
 
@@ -147,6 +150,9 @@ func (t *vmTable) drop(v *vm) {
 	defer t.mu.Unlock()
 	delete(t.ended, v)
 	if t.vms[v.hostname] == v {
+		if t.found[v.hostname] {
+			t.past.add(v)
+		}
 		t.remove(v)
 	}
 }
@@ -181,6 +187,9 @@ func (t *vmTable) find(hostname string) (*vm, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.found[hostname] {
+		if e, ok := t.past.byName[hostname]; ok {
+			return nil, e.refusal(hostname)
+		}
 		return nil, noSuchVM(hostname)
 	}
 	return t.vms[hostname], nil

@@ -21,9 +21,10 @@ const (
 )
 
 // receiveTar unpacks a call's body into a folder, which is made when it isn't
-// there. Only files and folders are taken; entries of other types are skipped.
+// there. Files, folders, symlinks and hard links are taken; entries of other
+// types are skipped.
 func (v *vm) receiveTar(r *http.Request, c *cpCall) error {
-	u := &unpacking{call: c, files: v.files(), req: r}
+	u := &unpacking{call: c, files: v.files(), req: r, made: newMadeNames()}
 	if err := u.mkdir(c.path, FileAttr{UID: c.attr.UID, GID: c.attr.GID}); err != nil {
 		return err
 	}
@@ -60,6 +61,7 @@ type unpacking struct {
 	call  *cpCall
 	files FileTree
 	req   *http.Request
+	made  *madeNames
 }
 
 // entry takes one entry. It leaves nothing of its content unread.
@@ -72,20 +74,52 @@ func (u *unpacking) entry(hdr *tar.Header, content io.Reader) error {
 		return refuse(http.StatusBadRequest, "archive entry %q is sparse, which is not supported", hdr.Name)
 	}
 	dir := hdr.Typeflag == tar.TypeDir
-	wanted := dir || hdr.Typeflag == tar.TypeReg
-	if name == "." || !wanted || u.call.exclude.match(name, dir) {
+	if name == "." || !taken(hdr.Typeflag) || u.call.exclude.match(name, dir) {
 		_, err := io.Copy(io.Discard, content)
 		return err
 	}
-	target := path.Join(u.call.path, name)
+	if err := u.checkWay(name, dir); err != nil {
+		return err
+	}
 	attr := FileAttr{UID: u.call.attr.UID, GID: u.call.attr.GID, Mode: hdr.FileInfo().Mode().Perm(), ModTime: hdr.ModTime}
-	if dir {
-		return u.mkdir(target, attr)
+	switch hdr.Typeflag {
+	case tar.TypeDir:
+		return u.mkdir(path.Join(u.call.path, name), attr)
+	case tar.TypeSymlink:
+		return u.symlink(name, hdr.Linkname, attr)
+	case tar.TypeLink:
+		return u.hardLink(name, hdr.Linkname, attr)
 	}
 	if u.call.attr.Mode != 0 {
 		attr.Mode = u.call.attr.Mode
 	}
-	return u.write(target, attr, content)
+	return u.file(name, attr, content)
+}
+
+// taken tells the types of entries that are unpacked.
+func taken(kind byte) bool {
+	switch kind {
+	case tar.TypeDir, tar.TypeReg, tar.TypeSymlink, tar.TypeLink:
+		return true
+	}
+	return false
+}
+
+// file writes the file that the archive calls name. It takes the place of a
+// symlink that the archive made, which is never written through.
+func (u *unpacking) file(name string, attr FileAttr, content io.Reader) error {
+	target := path.Join(u.call.path, name)
+	if u.made.isSymlink(name) {
+		err := u.files.Remove(u.req.Context(), target, false)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fileError(target, err)
+		}
+	}
+	if err := u.write(target, attr, content); err != nil {
+		return err
+	}
+	u.made.file(name)
+	return nil
 }
 
 func (u *unpacking) mkdir(target string, attr FileAttr) error {
@@ -93,22 +127,32 @@ func (u *unpacking) mkdir(target string, attr FileAttr) error {
 }
 
 func (u *unpacking) write(target string, attr FileAttr, content io.Reader) error {
-	f, err := u.files.Create(u.req.Context(), target, attr)
-	if errors.Is(err, fs.ErrNotExist) {
-		// The archive has no entry for the folder.
-		if err := u.mkdir(path.Dir(target), FileAttr{UID: attr.UID, GID: attr.GID}); err != nil {
-			return err
-		}
+	var f FileWriter
+	err := u.inFolder(target, attr, func() (err error) {
 		f, err = u.files.Create(u.req.Context(), target, attr)
-	}
+		return err
+	})
 	if err != nil {
-		return fileError(target, err)
+		return err
 	}
 	defer f.Abort()
 	if _, err := io.Copy(fileErrors{f, target}, content); err != nil {
 		return err
 	}
 	return fileError(target, f.Commit())
+}
+
+// inFolder makes something called target. Where the archive has no entry for
+// the folder of it, that is made first.
+func (u *unpacking) inFolder(target string, attr FileAttr, create func() error) error {
+	err := create()
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := u.mkdir(path.Dir(target), FileAttr{UID: attr.UID, GID: attr.GID}); err != nil {
+			return err
+		}
+		err = create()
+	}
+	return fileError(target, err)
 }
 
 // fileErrors names the file in a writer's errors, which tells them from those
@@ -120,6 +164,20 @@ type fileErrors struct {
 
 func (f fileErrors) Write(p []byte) (int, error) {
 	n, err := f.w.Write(p)
+	return n, fileError(f.name, err)
+}
+
+// fileReads is fileErrors for a file that is read.
+type fileReads struct {
+	r    io.Reader
+	name string
+}
+
+func (f fileReads) Read(p []byte) (int, error) {
+	n, err := f.r.Read(p)
+	if errors.Is(err, io.EOF) {
+		return n, io.EOF
+	}
 	return n, fileError(f.name, err)
 }
 
@@ -199,13 +257,19 @@ func (p *packing) list(name string) ([]FileInfo, error) {
 	return entries, nil
 }
 
-// entries sends the files and folders among entries, which lie in the folder
-// dir of the archive.
+// entries sends the files, folders and symlinks among entries, which lie in
+// the folder dir of the archive. A file with several names is sent once for each.
 func (p *packing) entries(dir string, entries []FileInfo) error {
 	for _, info := range entries {
 		name := path.Join(dir, info.Name)
-		isDir := info.Mode.IsDir()
-		if !isDir && !info.Mode.IsRegular() || p.call.exclude.match(name, isDir) {
+		isDir, isLink := info.Mode.IsDir(), info.Mode&fs.ModeSymlink != 0
+		if !isDir && !isLink && !info.Mode.IsRegular() || p.call.exclude.match(name, isDir) {
+			continue
+		}
+		if isLink {
+			if err := p.symlink(name, info); err != nil {
+				return err
+			}
 			continue
 		}
 		source := path.Join(p.call.path, name)
@@ -250,8 +314,11 @@ func (p *packing) header(name string, kind byte, info FileInfo) error {
 		Typeflag: kind, Name: name, Mode: int64(info.Mode.Perm()),
 		Uid: int(info.UID), Gid: int(info.GID), ModTime: info.ModTime,
 	}
-	if kind == tar.TypeReg {
+	switch kind {
+	case tar.TypeReg:
 		hdr.Size = info.Size
+	case tar.TypeSymlink:
+		hdr.Linkname = info.Target
 	}
 	if err := p.w.WriteHeader(hdr); err != nil {
 		return fmt.Errorf("send %s: %w", name, err)

@@ -71,6 +71,14 @@ func (t gatedTree) Mkdir(ctx context.Context, name string, attr FileAttr, parent
 	return t.tree.Mkdir(ctx, name, attr, parents)
 }
 
+func (t gatedTree) Symlink(ctx context.Context, name, target string, attr FileAttr) error {
+	if err := t.gate.enter(ctx); err != nil {
+		return err
+	}
+	defer t.gate.leave()
+	return t.tree.Symlink(ctx, name, target, attr)
+}
+
 func (t gatedTree) Remove(ctx context.Context, name string, recursive bool) error {
 	if err := t.gate.enter(ctx); err != nil {
 		return err

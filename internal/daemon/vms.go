@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,8 +55,9 @@ type vm struct {
 
 	mu      sync.Mutex
 	status  string
-	gone    bool // over is closed, or about to be
-	deleted bool // nobody will relaunch it
+	gone    bool   // over is closed, or about to be
+	ending  ending // how it ended; known once it is gone
+	deleted bool   // nobody will relaunch it
 
 	pushMu sync.Mutex        // held while secrets are brought to the guest
 	pushed map[string]uint64 // name to version of what the guest has; under pushMu
@@ -107,7 +109,10 @@ func (v *vm) errGone() error {
 	if v.kept() {
 		return refuse(http.StatusConflict, "VM %q is stopped; relaunch it first", v.hostname)
 	}
-	return refuse(http.StatusNotFound, "VM %q is gone", v.hostname)
+	v.mu.Lock()
+	e := v.ending
+	v.mu.Unlock()
+	return e.refusal(v.hostname)
 }
 
 // lock takes the right to change the VM's state. It fails when ctx ends first.
@@ -122,15 +127,19 @@ func (v *vm) lock(ctx context.Context) error {
 
 func (v *vm) unlock() { <-v.turn }
 
-// finish marks the VM as ending, once, and ends its calls.
-func (v *vm) finish() {
+// finish marks the VM as ending for a reason, once, and ends its calls. It
+// reports whether it was the first to do so.
+func (v *vm) finish(why string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.status = statusStopped
-	if !v.gone {
-		v.gone = true
-		close(v.over)
+	if v.gone {
+		return false
 	}
+	v.gone = true
+	v.ending = ending{why, time.Now().UTC()}
+	close(v.over)
+	return true
 }
 
 // agent wraps a route of the guest's agent: the VM must be there and running,
@@ -200,18 +209,19 @@ func (b *callBody) Read(p []byte) (int, error) {
 // lastWords is how long a call may go on writing after its VM has ended.
 const lastWords = 2 * time.Second
 
-// destroy ends v and what it runs, removes its disk and forgets it. It returns
+// destroy ends v and what it runs, removes its disk and forgets it but for why,
+// which is what became of it unless it has ended before. It returns
 // errGone when somebody else did so first, or has relaunched it. A guest that
 // can't be stopped, or a disk that can't be removed, can be tried again: unless
 // an ephemeral VM has ended, v stays listed, as stopped.
-func (d *Daemon) destroy(ctx context.Context, v *vm) (err error) {
+func (d *Daemon) destroy(ctx context.Context, v *vm, why string) (err error) {
 	v.setDeleted(true)
 	defer func() {
 		if err != nil && !errors.Is(err, errGone) {
 			v.setDeleted(false)
 		}
 	}()
-	v.finish()
+	v.finish(why)
 	if err := v.lock(ctx); err != nil {
 		return err
 	}
@@ -226,6 +236,9 @@ func (d *Daemon) destroy(ctx context.Context, v *vm) (err error) {
 		if err := d.removeDisk(ctx, v.keep); err != nil {
 			return err
 		}
+		v.mu.Lock()
+		v.ending = ending{why, time.Now().UTC()} // it may have been stopped long ago
+		v.mu.Unlock()
 	}
 	d.vms.drop(v)
 	return nil
@@ -235,10 +248,12 @@ func (d *Daemon) destroy(ctx context.Context, v *vm) (err error) {
 // persistent, and then cleans up. It returns when that is done.
 func (d *Daemon) watch(v *vm) {
 	<-v.guest.Done()
-	v.mu.Lock()
-	byItself := !v.gone
-	v.mu.Unlock()
-	v.finish()
+	why := cmp.Or(v.guest.EndReason(), endedByItself)
+	byItself := v.finish(why)
+	if byItself {
+		v.console.line("slicer: %s is ended: %s", v.hostname, why)
+		d.log.Warn("VM is ended", "vm", v.hostname, "reason", why)
+	}
 	if v.keep != nil {
 		d.rest(v, byItself && !isClosed(d.closing))
 		return
@@ -246,12 +261,8 @@ func (d *Daemon) watch(v *vm) {
 	d.vms.retire(v)
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	switch err := d.destroy(ctx, v); {
-	case errors.Is(err, errGone):
-	case err != nil:
+	if err := d.destroy(ctx, v, why); err != nil && !errors.Is(err, errGone) {
 		d.log.Error("ended VM could not be cleaned up", "vm", v.hostname, "err", err)
-	case byItself:
-		d.log.Info("VM ended by itself", "vm", v.hostname)
 	}
 }
 
@@ -271,7 +282,7 @@ func (d *Daemon) deleteNode(w http.ResponseWriter, r *http.Request, _ query) err
 		if v.protected {
 			return refuse(http.StatusForbidden, "VM %q is protected: it belongs to the count of host group %q", hostname, group.Name)
 		}
-		return d.destroy(ctx, v)
+		return d.destroy(ctx, v, "it was deleted")
 	})
 	if err != nil {
 		return err

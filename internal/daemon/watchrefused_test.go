@@ -107,7 +107,7 @@ func TestGuestThatFailsToWatch(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			g := &badWatcher{&brokenGuest{done: make(chan struct{})}, tt.err}
-			d, err := daemon.New(daemon.Config{Hypervisor: g})
+			d, err := daemon.New(t.Context(), daemon.Config{Hypervisor: g})
 			if err != nil {
 				t.Fatalf("New = %v", err)
 			}

@@ -302,5 +302,8 @@ func (g *guest) Done() <-chan struct{} { return g.done }
 // Uptime implements daemon.Guest.
 func (g *guest) Uptime() time.Duration { return time.Since(g.born) }
 
+// EndReason implements daemon.Guest.
+func (g *guest) EndReason() string { return "" }
+
 // Unenforced implements daemon.Guest.
 func (g *guest) Unenforced() []string { return nil }

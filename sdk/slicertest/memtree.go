@@ -337,24 +337,6 @@ func (t *memTree) mkdirOne(name string, attr daemon.FileAttr, existing bool, use
 	return nil
 }
 
-func (t *memTree) symlink(target, name string, attr daemon.FileAttr, user *owner) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	at, err := t.find(name, false)
-	switch {
-	case err != nil:
-		return err
-	case at.node != nil:
-		return fs.ErrExist
-	case !at.dir.allows(user, 2):
-		return fs.ErrPermission
-	}
-	n := newNode(fs.ModeSymlink, 0o777, attr)
-	n.target = target
-	t.set(at, n)
-	return nil
-}
-
 // Remove implements daemon.FileTree.
 func (t *memTree) Remove(_ context.Context, name string, recursive bool) error {
 	t.enter("Remove")

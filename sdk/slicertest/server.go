@@ -140,7 +140,7 @@ func NewServer(tb testing.TB, opts ...Options) *Server {
 // start starts a daemon on the disks that there are.
 func (s *Server) start() {
 	s.tb.Helper()
-	d, err := daemon.New(s.config)
+	d, err := daemon.New(context.Background(), s.config)
 	if err != nil {
 		s.tb.Fatalf("slicertest: start the daemon: %v", err)
 	}

@@ -212,10 +212,27 @@ func folderIn(a *api, vm string) {
 		entry{name: "sub/skip.log", text: "x"},
 		entry{name: "node_modules/m", text: "x"},
 		entry{name: "link", kind: tar.TypeSymlink, link: "/etc/passwd"},
+		entry{name: "sub/link", kind: tar.TypeSymlink, link: "../no/where"},
+		entry{name: "sub/link.log", kind: tar.TypeSymlink, link: "f"},
+		entry{name: "new/hard", kind: tar.TypeLink, link: "sub/f"},
 	)
 	a.ok(200, "POST", vm+"/cp"+params("path", "/tmp/tree", "mode", "tar", "uid", "0", "gid", "0", "exclude", "*.log", "exclude", "node_modules"), stream)
-	if got, want := a.tree(vm, "/tmp/tree"), "sub/ sub/f without/ without/entry/ without/entry/g"; got != want {
+	if got, want := a.tree(vm, "/tmp/tree"), "link new/ new/hard sub/ sub/f sub/link without/ without/entry/ without/entry/g"; got != want {
 		a.t.Errorf("the folder = %s, want %s", got, want)
+	}
+	for name, want := range map[string]entry{
+		"link":     {"link", "", tar.TypeSymlink, 0o777, 0, 0, "/etc/passwd"},
+		"sub/link": {"sub/link", "", tar.TypeSymlink, 0o777, 0, 0, "../no/where"},
+		"new/hard": {"new/hard", "one", tar.TypeReg, 0o600, 0, 0, ""},
+	} {
+		if got := unpacked(a.t, a.ok(200, "GET", vm+"/cp?path=/tmp/tree&mode=tar", "").body)[name]; got != want {
+			a.t.Errorf("entry %s = %+v, want %+v", name, got, want)
+		}
+	}
+	again := archive(a.t, entry{name: "link", kind: tar.TypeSymlink, link: "sub/f"})
+	a.ok(200, "POST", vm+"/cp?path=/tmp/tree&mode=tar", again)
+	if got := a.read(vm, "/tmp/tree/link"); got != "one" {
+		a.t.Errorf("the file behind a symlink that was copied anew = %q, want one", got)
 	}
 	for name, want := range map[string]string{
 		"/tmp/tree/sub": "0 0 700\n", "/tmp/tree/sub/f": "0 0 600\n", "/tmp/tree/without/entry/g": "0 0 755\n",
@@ -326,14 +343,19 @@ func testHostileArchives(a *api) {
 		{"a name beyond all bounds", archive(a.t, entry{name: strings.Repeat("n/", 3000) + "f", text: "x"}), 400, "not a path inside", ""},
 		{
 			"a symlink out and a file through it",
-			archive(a.t, entry{name: "out", kind: tar.TypeSymlink, link: "/tmp"}, entry{name: "out/" + evil, text: "x"}), 200, "", "out/ out/" + evil,
+			archive(a.t, entry{name: "out", kind: tar.TypeSymlink, link: "/tmp"}, entry{name: "out/" + evil, text: "x"}), 400, `leads through "out"`, "out",
 		},
 		{
 			"a symlink out with dots",
-			archive(a.t, entry{name: "out", kind: tar.TypeSymlink, link: ".."}, entry{name: "out/" + evil, text: "x"}), 200, "", "out/ out/" + evil,
+			archive(a.t, entry{name: "out", kind: tar.TypeSymlink, link: ".."}, entry{name: "out/" + evil, text: "x"}), 400, `leads through "out"`, "out",
 		},
-		{"a hard link out", archive(a.t, entry{name: "hard", kind: tar.TypeLink, link: "/etc/passwd"}, good), 200, "", "good"},
-		{"a hard link out with dots", archive(a.t, entry{name: "hard", kind: tar.TypeLink, link: "../../etc/passwd"}, good), 200, "", "good"},
+		{"a hard link out", archive(a.t, entry{name: "hard", kind: tar.TypeLink, link: "/etc/passwd"}, good), 400, `"/etc/passwd"`, ""},
+		{"a hard link to a file that comes later", archive(a.t, entry{name: "hard", kind: tar.TypeLink, link: "good"}, good), 400, `"good"`, ""},
+		{"a file over a symlink out", archive(a.t, entry{name: "out", kind: tar.TypeSymlink, link: "/tmp/" + evil}, entry{name: "out", text: "x"}), 200, "", "out"},
+		{"a folder over a symlink out", archive(a.t, entry{name: "out", kind: tar.TypeSymlink, link: "/tmp"}, entry{name: "out/", kind: tar.TypeDir}), 400, `leads through "out"`, "out"},
+		{"a symlink over a folder", archive(a.t, entry{name: "d/", kind: tar.TypeDir, mode: 0o755}, entry{name: "d", kind: tar.TypeSymlink, link: "/tmp"}), 400, "is a directory", "d/"},
+		{"a symlink with a target beyond all bounds", archive(a.t, entry{name: "l", kind: tar.TypeSymlink, link: strings.Repeat("x", 4096)}), 400, "4096 bytes", ""},
+		{"a hard link out with dots", archive(a.t, entry{name: "hard", kind: tar.TypeLink, link: "../../etc/passwd"}, good), 400, `"../../etc/passwd"`, ""},
 		{"a character device", archive(a.t, entry{name: "dev", kind: tar.TypeChar}, good), 200, "", "good"},
 		{"a block device", archive(a.t, entry{name: "dev", kind: tar.TypeBlock}, good), 200, "", "good"},
 		{"a pipe", archive(a.t, entry{name: "pipe", kind: tar.TypeFifo}, good), 200, "", "good"},

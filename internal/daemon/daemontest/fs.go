@@ -74,7 +74,7 @@ func testFS(a *api) {
 		{"a folder that is there", "POST", vm + "/fs/mkdir", `{"path":"/tmp"}`, 409, "exists"},
 		{"a folder in nothing", "POST", vm + "/fs/mkdir", `{"path":"/tmp/none/d"}`, 404, "/tmp/none/d"},
 		{"a folder without a path", "POST", vm + "/fs/mkdir", `{}`, 400, "path is required"},
-		{"a mode that is none", "POST", vm + "/fs/mkdir", `{"path":"/tmp/m","mode":"rwx"}`, 400, "permissions"},
+		{"a mode that is none", "POST", vm + "/fs/mkdir", `{"path":"/tmp/m","mode":"rwx"}`, 400, "mode"},
 		{"removing nothing", "DELETE", path("remove", "/tmp/none"), "", 404, "/tmp/none"},
 		{"removing the root", "DELETE", path("remove", "/", "recursive", "true"), "", 400, "root"},
 		{"removing the root by another name", "DELETE", path("remove", "/tmp/..", "recursive", "true"), "", 400, "root"},
