@@ -257,6 +257,9 @@ func (a *agent) plan(e *execRequest) (*plan, error) {
 	}
 	attr := &syscall.ProcAttr{Dir: dir, Env: env, Sys: &syscall.SysProcAttr{Setsid: true}}
 	a.kind.credential(attr.Sys, uid, gid)
+	if c := attr.Sys.Credential; c != nil && e.GID == nil {
+		c.Groups = supplementaryGroups(user.name)
+	}
 	return &plan{path: path, argv: e.Argv, attr: attr, uid: uid}, nil
 }
 

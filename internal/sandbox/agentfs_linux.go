@@ -58,6 +58,8 @@ func (a *agent) doFile(req *request, r *reply) (*os.File, error) {
 		return nil, nil
 	case "mkdir":
 		return nil, makeDir(a.kind, req)
+	case "symlink":
+		return nil, makeSymlink(a.kind, req)
 	case "remove":
 		return nil, remove(req.Name, req.Flag)
 	}

@@ -67,7 +67,7 @@ func (s *apiServer) start() {
 	}
 	cfg := s.cfg
 	cfg.Hypervisor = hypervisor
-	d, err := daemon.New(cfg)
+	d, err := daemon.New(s.t.Context(), cfg)
 	if err != nil {
 		s.t.Fatalf("daemon.New() = %v", err)
 	}

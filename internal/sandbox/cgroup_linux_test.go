@@ -134,6 +134,7 @@ func TestSizesThatCantBeHeldAreNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	dir := g.parts[0].dir
 	g.join(os.Getpid(), false)
 	got := g.sizes()
 	if len(got) != 2 || got[0] != "cpus: none; ask for one" || !strings.HasPrefix(got[1], "ram_bytes: the guest can't join its memory cgroup") {
@@ -145,7 +146,7 @@ func TestSizesThatCantBeHeldAreNamed(t *testing.T) {
 	if err := g.remove(); err != nil {
 		t.Errorf("remove() = %v", err)
 	}
-	if _, err := os.Stat(g.parts[0].dir); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the group is left: %v", err)
 	}
 }

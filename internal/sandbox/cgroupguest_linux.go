@@ -43,7 +43,7 @@ type cgroup struct {
 	stopped  atomic.Bool // the daemon has ended the guest
 	freezeMu sync.Mutex  // held while the groups are frozen, thawed and removed
 	removed  bool
-	watched  chan bool // takes one value when nothing watches any more
+	watched  chan struct{} // closed when nothing watches any more
 }
 
 // cgroupPart is a guest's group in one hierarchy.
@@ -59,7 +59,7 @@ func (c *cgroups) add(name string, spec daemon.GuestSpec, processes int) (*cgrou
 		spec:       spec,
 		threads:    processes + agentThreads,
 		unenforced: map[string]string{},
-		watched:    make(chan bool, 1),
+		watched:    make(chan struct{}),
 	}
 	for _, controller := range sizeControllers {
 		if c.parentOf(controller) == nil {
@@ -150,17 +150,22 @@ func (g *cgroup) part(controller string) *cgroupPart {
 
 // join puts a process that waits for its configuration into the groups. born
 // says that it was started inside that of cgroup v2.
+// A group that it can't join is removed: it would hold, freeze and kill nothing.
 func (g *cgroup) join(pid int, born bool) {
-	for _, p := range g.parts {
+	g.parts = slices.DeleteFunc(g.parts, func(p *cgroupPart) bool {
 		if p.v2 && born {
-			continue
+			return false
 		}
-		if err := writeKnob(p.dir, "cgroup.procs", strconv.Itoa(pid)); err != nil {
-			for _, controller := range p.controllers {
-				g.unenforced[controller] = fmt.Sprintf("the guest can't join its %s cgroup (%v)", controller, err)
-			}
+		err := writeKnob(p.dir, "cgroup.procs", strconv.Itoa(pid))
+		if err == nil {
+			return false
 		}
-	}
+		for _, controller := range p.controllers {
+			g.unenforced[controller] = fmt.Sprintf("the guest can't join its %s cgroup (%v)", controller, err)
+		}
+		_ = removeCgroup(p.dir) // it is empty; the server's end removes it else
+		return true
+	})
 }
 
 // sizes says which of the guest's sizes it isn't held to, and why.

@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"cmp"
 	"fmt"
 	"time"
 )
@@ -16,11 +15,10 @@ const (
 )
 
 // watch looks at the groups until done is closed, and calls end once when the
-// guest has to be ended. At its own end it tells watched, which the guest's
-// owner waits for, whether it has.
+// guest has to be ended. At its own end it closes watched, which the guest's
+// owner waits for.
 func (g *cgroup) watch(done <-chan struct{}, end func(reason string)) {
-	ended := false
-	defer func() { g.watched <- ended }()
+	defer close(g.watched)
 	if g.part(memoryController) == nil && g.part(pidsController) == nil {
 		return
 	}
@@ -38,7 +36,6 @@ func (g *cgroup) watch(done <-chan struct{}, end func(reason string)) {
 			reason = forks.look(g)
 		}
 		if reason != "" {
-			ended = true
 			end(reason)
 			return
 		}
@@ -97,17 +94,14 @@ func (g *cgroup) crowded() string {
 
 // overstep ends a guest that has used more than its sizes.
 func (g *guest) overstep(reason string) {
-	g.hyp.log.Warn("a VM is ended", "hostname", g.spec.Hostname, "reason", reason)
+	g.mu.Lock()
+	g.why = reason
+	g.mu.Unlock()
 	_ = g.cmd.Process.Kill() // it has ended if this fails; the reader sees the end
 }
 
-// leaveGroup removes the groups of a guest that has ended, and logs why where
-// neither Stop nor overstep did it.
+// leaveGroup removes the groups of a guest that has ended.
 func (g *guest) leaveGroup() error {
-	if reported := <-g.group.watched; !reported && !g.group.stopped.Load() {
-		if reason := cmp.Or(g.group.starved(), g.group.crowded()); reason != "" {
-			g.hyp.log.Warn("a VM has ended", "hostname", g.spec.Hostname, "reason", reason)
-		}
-	}
+	<-g.group.watched
 	return g.group.remove()
 }

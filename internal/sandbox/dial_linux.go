@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -18,7 +19,7 @@ const dialLimit = 10 * time.Second
 func (g *guest) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	a, err := g.call(ctx, &request{Op: "dial", Network: network, Name: address})
 	if err != nil {
-		return nil, fmt.Errorf("dial %s %s: %w", network, address, err)
+		return nil, err // the caller has the address
 	}
 	if a.file == nil {
 		return nil, syscall.EPROTO
@@ -26,7 +27,7 @@ func (g *guest) Dial(ctx context.Context, network, address string) (net.Conn, er
 	defer a.file.Close()
 	c, err := net.FileConn(a.file)
 	if err != nil {
-		return nil, fmt.Errorf("dial %s %s: %w", network, address, err)
+		return nil, fmt.Errorf("take the connection: %w", err)
 	}
 	return c, nil
 }
@@ -40,6 +41,10 @@ func dial(network, address string) (*os.File, error) {
 	defer cancel()
 	c, err := (&net.Dialer{}).DialContext(ctx, network, address)
 	if err != nil {
+		var op *net.OpError
+		if errors.As(err, &op) {
+			err = op.Err // without the address, which who asks has
+		}
 		return nil, err
 	}
 	defer c.Close()

@@ -8,13 +8,20 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/slicervm-mcp/slicervm-mcp/internal/daemon"
 )
 
 // Disks implements daemon.Hypervisor. A folder without disks isn't made.
 func (h *Hypervisor) Disks(context.Context) ([]daemon.Disk, error) {
+	done, err := h.begin()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	s := h.disks
-	err := s.open(false)
+	err = s.open(false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -27,14 +34,15 @@ func (h *Hypervisor) Disks(context.Context) ([]daemon.Disk, error) {
 	}
 	var disks []daemon.Disk
 	for _, e := range entries {
-		if !e.IsDir() || checkDiskName(e.Name()) != nil {
+		if checkDiskName(e.Name()) != nil {
 			continue
 		}
-		if _, err := s.about(e.Name()); err != nil {
-			s.log.Warn("a folder among the disks is left alone", "name", e.Name(), "error", err)
-			continue
+		// What has a disk's name takes that name, also when it is none.
+		_, err := s.about(e.Name())
+		var label []byte
+		if err == nil {
+			label, err = readBounded(filepath.Join(s.dir(e.Name()), labelFile), maxLabelBytes)
 		}
-		label, err := readBounded(filepath.Join(s.dir(e.Name()), labelFile), maxLabelBytes)
 		if err != nil {
 			s.log.Warn("a disk's label can't be read", "name", e.Name(), "error", err)
 			label = nil
@@ -46,6 +54,11 @@ func (h *Hypervisor) Disks(context.Context) ([]daemon.Disk, error) {
 
 // CopyDisk implements daemon.Hypervisor.
 func (h *Hypervisor) CopyDisk(ctx context.Context, from, to string, label []byte) error {
+	done, err := h.begin()
+	if err != nil {
+		return err
+	}
+	defer done()
 	s := h.disks
 	if err := errors.Join(checkDiskName(from), checkDiskName(to)); err != nil {
 		return err
@@ -73,6 +86,11 @@ func (h *Hypervisor) CopyDisk(ctx context.Context, from, to string, label []byte
 
 // LabelDisk implements daemon.Hypervisor.
 func (h *Hypervisor) LabelDisk(_ context.Context, name string, label []byte) error {
+	done, err := h.begin()
+	if err != nil {
+		return err
+	}
+	defer done()
 	s := h.disks
 	if err := checkDiskName(name); err != nil {
 		return err
@@ -96,11 +114,16 @@ func (h *Hypervisor) LabelDisk(_ context.Context, name string, label []byte) err
 
 // RemoveDisk implements daemon.Hypervisor.
 func (h *Hypervisor) RemoveDisk(ctx context.Context, name string) error {
+	done, err := h.begin()
+	if err != nil {
+		return err
+	}
+	defer done()
 	s := h.disks
 	if err := checkDiskName(name); err != nil {
 		return err
 	}
-	err := s.open(false)
+	err = s.open(false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -122,12 +145,12 @@ func (h *Hypervisor) RemoveDisk(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("remove disk %q: %w", name, err)
 	}
-	// From here on the disk is gone, whatever becomes of its files.
-	if err := os.Rename(s.dir(name), filepath.Join(gone, name)); err != nil {
+	if err := unix.Rename(s.dir(name), filepath.Join(gone, name)); err != nil {
 		return errors.Join(fmt.Errorf("remove disk %q: %w", name, err), os.Remove(gone))
 	}
+	// The disk is gone, whatever becomes of its files.
 	if err := errors.Join(syncFolder(s.path), s.remove(gone)); err != nil {
-		return fmt.Errorf("remove disk %q: %w", name, err)
+		s.log.Warn("files of a removed disk are left until the next start", "name", name, "error", err)
 	}
 	return nil
 }

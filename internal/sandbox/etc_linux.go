@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -33,13 +34,13 @@ const (
 	maxEtcBytes     = 64 << 20
 )
 
-// copyEtc copies the shown part of the host's /etc to dir: what every user of
-// the host may read, and no other.
-func copyEtc(ctx context.Context, source, dir string) error {
+// copyEtc copies the shown part of the host's /etc to dir, and what more names:
+// what every user of the host may read, and no other.
+func copyEtc(ctx context.Context, source, dir string, more ...string) error {
 	budget := int64(maxEtcBytes)
-	shownParts := make([][]string, len(etcShown))
-	for i, pattern := range etcShown {
-		shownParts[i] = strings.Split(pattern, "/")
+	var shownParts [][]string
+	for _, pattern := range slices.Concat(etcShown, more) {
+		shownParts = append(shownParts, strings.Split(pattern, "/"))
 	}
 	return filepath.WalkDir(source, func(name string, entry fs.DirEntry, err error) error {
 		if ctx.Err() != nil {
@@ -81,6 +82,8 @@ func copyEtc(ctx context.Context, source, dir string) error {
 				return nil //nolint:nilerr // it went away while we looked
 			}
 			return os.Symlink(text, target)
+		case strings.HasPrefix(rel, etcPackages+"/") && tellsSecret(name):
+			return nil
 		case entry.Type().IsRegular():
 			n, err := copyReadable(name, target)
 			budget -= n

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"path/filepath"
 
 	"github.com/slicervm-mcp/slicervm-mcp/internal/daemon"
@@ -36,6 +37,18 @@ func GroupsOf(g daemon.Guest) []string {
 // FreezesInGroup says whether a control group freezes a guest.
 func FreezesInGroup(g daemon.Guest) bool { return g.(*guest).group.canFreeze() }
 
+// FreezeBySignal freezes a guest as where no control group does.
+func FreezeBySignal(ctx context.Context, g daemon.Guest) error {
+	_, err := g.(*guest).call(ctx, &request{Op: "freeze"})
+	return err
+}
+
+// ThawBySignal undoes FreezeBySignal.
+func ThawBySignal(ctx context.Context, g daemon.Guest) error {
+	_, err := g.(*guest).call(ctx, &request{Op: "thaw"})
+	return err
+}
+
 // Frozen says whether a guest's group is frozen, and how many of its processes
 // are outside of that.
 func Frozen(g daemon.Guest) (frozen bool, outside int) {
@@ -48,4 +61,20 @@ func Frozen(g daemon.Guest) (frozen bool, outside int) {
 func LimitsUsers(g daemon.Guest) bool {
 	o := g.(*guest)
 	return userLimit(o.hyp.idmap.Kind, o.group) > 0
+}
+
+// RemoveDisksWith makes remove what removes the files of disks.
+func (h *Hypervisor) RemoveDisksWith(remove func(dir string, removeAll func(dir string) error) error) {
+	h.disks.remove = func(dir string) error { return remove(dir, h.removeAll) }
+}
+
+// HasRange says whether a guest's ids are a range of its own.
+func HasRange(g daemon.Guest) bool { return g.(*guest).hyp.idmap.Kind == idmapRange }
+
+// HasOneID says whether a guest has one id alone.
+func HasOneID(g daemon.Guest) bool { return g.(*guest).hyp.idmap.Kind == idmapSingle }
+
+// CheckRangeID checks a file's owner as for guests with a range of ids.
+func CheckRangeID(uid uint32) error {
+	return idmap{Kind: idmapRange}.checkIDs(&request{Attr: &attr{UID: &uid}})
 }

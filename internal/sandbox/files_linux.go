@@ -147,6 +147,15 @@ func (t fileTree) Mkdir(ctx context.Context, name string, at daemon.FileAttr, pa
 	return nil
 }
 
+// Symlink implements daemon.FileTree.
+func (t fileTree) Symlink(ctx context.Context, name, target string, at daemon.FileAttr) error {
+	// The target travels as bytes: it needn't be UTF-8.
+	if _, err := t.g.call(ctx, &request{Op: "symlink", Name: name, Data: []byte(target), Attr: attrOf(at)}); err != nil {
+		return &os.PathError{Op: "symlink", Path: name, Err: err}
+	}
+	return nil
+}
+
 // Remove implements daemon.FileTree.
 func (t fileTree) Remove(ctx context.Context, name string, recursive bool) error {
 	if _, err := t.g.call(ctx, &request{Op: "remove", Name: name, Flag: recursive}); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,19 +34,23 @@ func (a *agent) freeze() error {
 	if err != nil {
 		return err
 	}
-	if err := unix.Kill(-1, unix.SIGSTOP); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("stop processes: %w", err)
+	if err := settle(); err != nil {
+		return errors.Join(err, resume(stopped))
 	}
 	a.stopped = stopped
-	return settle()
+	return nil
 }
 
-// settle waits until no process runs or could. One in D waits for the kernel,
-// or for its child's exec, and stops before it runs again.
+// settle stops every process until none runs or could: they may continue each
+// other. One in D waits for the kernel, or for its child's exec, and stops
+// before it runs again.
 func settle() error {
 	errMoving := errors.New("a process hasn't stopped yet")
 	deadline := time.Now().Add(settleLimit)
 	for {
+		if err := unix.Kill(-1, unix.SIGSTOP); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("stop processes: %w", err)
+		}
 		err := eachProcess(func(_ int, state byte) error {
 			if state == 'R' || state == 'S' {
 				return errMoving
@@ -59,17 +64,25 @@ func settle() error {
 	}
 }
 
-// thaw lets every process go on but those that stood still before freeze. One
-// that hadn't come to its stop yet must be continued too: the stop would reach
-// it later.
+// thaw lets every process go on but those that stood still before freeze.
 func (a *agent) thaw() error {
 	a.freezeMu.Lock()
 	defer a.freezeMu.Unlock()
 	if a.stopped == nil {
 		return nil // it isn't frozen
 	}
-	err := eachProcess(func(pid int, _ byte) error {
-		if a.stopped[pid] {
+	err := resume(a.stopped)
+	if err == nil {
+		a.stopped = nil
+	}
+	return err
+}
+
+// resume continues every process but those in stopped. One that hasn't come to
+// its stop yet must be continued too: the stop would reach it later.
+func resume(stopped map[int]bool) error {
+	return eachProcess(func(pid int, _ byte) error {
+		if stopped[pid] {
 			return nil
 		}
 		if err := unix.Kill(pid, unix.SIGCONT); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -77,10 +90,28 @@ func (a *agent) thaw() error {
 		}
 		return nil
 	})
-	if err == nil {
-		a.stopped = nil
+}
+
+// signalFrozen signals a command's process group as signal does, but leaves
+// SIGCONT to thaw while the guest is frozen.
+func (a *agent) signalFrozen(handle uint64, s syscall.Signal) error {
+	if s != syscall.SIGCONT {
+		return a.signal(handle, s)
 	}
-	return err
+	a.freezeMu.Lock()
+	defer a.freezeMu.Unlock()
+	if a.stopped == nil {
+		return a.signal(handle, s)
+	}
+	a.mu.Lock()
+	group := a.procs[handle]
+	a.mu.Unlock()
+	for pid := range a.stopped {
+		if id, err := unix.Getpgid(pid); err == nil && id == group {
+			delete(a.stopped, pid)
+		}
+	}
+	return nil
 }
 
 // eachProcess calls f for every process of the guest but the agent, with its

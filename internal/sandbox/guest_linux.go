@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,7 @@ type guest struct {
 	done    chan struct{} // closed when the agent has been waited for
 	removed chan struct{} // closed when the folder has been removed too
 	gone    error         // what the removal met; read after removed
+	why     string        // it ended by itself; under mu until done, then read alone
 }
 
 // answer is a reply and the file that came with it.
@@ -100,7 +102,7 @@ func (g *guest) handshake(ctx context.Context, cfg *bootConfig) error {
 		return ctx.Err()
 	}
 	g.reading = true
-	g.hyp.guests.Add(1)
+	g.hyp.work.Add(1)
 	go g.read()
 	go g.group.watch(g.done, g.overstep)
 	return nil
@@ -168,7 +170,12 @@ func (g *guest) deliver(r *reply, files []*os.File) {
 // finish ends the guest for good and tells everybody who waits.
 func (g *guest) finish() {
 	g.kill()
+	why := ""
+	if !g.group.stopped.Load() {
+		why = cmp.Or(g.group.starved(), g.group.crowded())
+	}
 	g.mu.Lock()
+	g.why = cmp.Or(g.why, why)
 	g.ended = true
 	for id, to := range g.waiting {
 		delete(g.waiting, id)
@@ -188,7 +195,7 @@ func (g *guest) finish() {
 		g.gone = errors.Join(g.gone, disk.drop())
 	}
 	close(g.removed)
-	g.hyp.guests.Done()
+	g.hyp.work.Done()
 }
 
 // hold makes the guest let go of its disk when it ends.
@@ -225,6 +232,9 @@ func (g *guest) kill() {
 // call sends a request and waits for its answer. A context that ends first
 // leaves the answer to be dropped.
 func (g *guest) call(ctx context.Context, req *request, files ...*os.File) (answer, error) {
+	if err := g.hyp.idmap.checkIDs(req); err != nil {
+		return answer{}, err
+	}
 	to := make(chan answer, 1)
 	g.mu.Lock()
 	if g.ended {
@@ -341,6 +351,13 @@ func (g *guest) Stop(ctx context.Context) error {
 // Done implements daemon.Guest.
 func (g *guest) Done() <-chan struct{} { return g.done }
 
+// EndReason implements daemon.Guest.
+func (g *guest) EndReason() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.why
+}
+
 // Uptime implements daemon.Guest.
 func (g *guest) Uptime() time.Duration { return time.Since(g.started) }
 
@@ -365,4 +382,10 @@ func (g *guest) RemoveSecret(ctx context.Context, name string) error {
 func (g *guest) Files() daemon.FileTree { return fileTree{g} }
 
 // Unenforced implements daemon.Guest.
-func (g *guest) Unenforced() []string { return g.group.sizes() }
+func (g *guest) Unenforced() []string {
+	lines := g.group.sizes()
+	if g.hyp.idmap.Kind == idmapSingle {
+		lines = append(lines, oneIDNote)
+	}
+	return lines
+}

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -39,9 +38,10 @@ type Hypervisor struct {
 	mu        sync.Mutex
 	boots     int
 	processes int // how many processes and threads each guest may have
+	closed    bool
 
-	guests sync.WaitGroup // those whose folder isn't removed yet
-	disks  *diskStore
+	work  sync.WaitGroup // guests whose folder isn't removed yet, boots, and calls on disks
+	disks *diskStore
 
 	hostNetwork bool
 
@@ -50,7 +50,7 @@ type Hypervisor struct {
 	stopCopies context.CancelFunc
 }
 
-// closeLimit bounds how long Close waits for guests' folders to be removed.
+// closeLimit bounds how long Close waits for what is under way.
 const closeLimit = 30 * time.Second
 
 var _ daemon.Hypervisor = (*Hypervisor)(nil)
@@ -89,6 +89,9 @@ func New(cfg Config) (*Hypervisor, error) {
 	if err != nil {
 		h.Close()
 		return nil, explain(err, h.idmap.Kind, stateDir)
+	}
+	if h.idmap.Kind == idmapSingle {
+		log.Warn("VMs have one user id for all their files", "unenforced", oneIDNote)
 	}
 	if cfg.HostNetwork {
 		log.Warn("VMs share this machine's network: its ports, abstract Unix sockets and services on loopback")
@@ -142,7 +145,7 @@ func (h *Hypervisor) prepare() error {
 		defer close(h.etc)
 		placed := make(chan error, 1)
 		go func() { placed <- writeSudoLayer(h.sudoDir(), h.program) }()
-		err := copyEtc(ctx, "/etc", h.etcDir())
+		err := h.copyEtc(ctx)
 		h.etcErr = errors.Join(err, <-placed)
 	}()
 	return nil
@@ -157,19 +160,36 @@ func (h *Hypervisor) sudoDir() string { return filepath.Join(h.run.path, sudoLay
 // RunDir is a folder that only this user may enter and that Close removes.
 func (h *Hypervisor) RunDir() string { return h.run.path }
 
+var errClosed = errors.New("the hypervisor has been closed")
+
+// begin counts a piece of work, which Close waits for until done is called.
+func (h *Hypervisor) begin() (done func(), err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil, errClosed
+	}
+	h.work.Add(1)
+	return h.work.Done, nil
+}
+
 // Close removes the run folder. Every guest must have been stopped, or be
-// stopping: their folders' removal is waited for, for 30 seconds at most. What
-// is left then the next server removes.
+// stopping: their folders' removal is waited for, and so are calls on disks, for
+// 30 seconds at most. What is left then the next server removes. Calls after it
+// are refused.
 func (h *Hypervisor) Close() error {
-	removed := make(chan struct{})
+	h.mu.Lock()
+	h.closed = true
+	h.mu.Unlock()
+	ended := make(chan struct{})
 	go func() {
-		defer close(removed)
-		h.guests.Wait()
+		defer close(ended)
+		h.work.Wait()
 	}()
 	select {
-	case <-removed:
+	case <-ended:
 	case <-time.After(closeLimit):
-		return errors.New("guests' folders are still being removed; the next start removes what is left")
+		return errors.New("files of guests are still being copied or removed; the next start removes what is left")
 	}
 	h.disks.close()
 	if h.stopCopies != nil {
@@ -202,6 +222,11 @@ func (h *Hypervisor) Boot(ctx context.Context, spec daemon.GuestSpec) (daemon.Gu
 
 // bootIn boots a guest with etcDir below its own /etc.
 func (h *Hypervisor) bootIn(ctx context.Context, spec daemon.GuestSpec, etcDir string) (daemon.Guest, error) {
+	done, err := h.begin()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	h.mu.Lock()
 	h.boots++
 	dir := filepath.Join(h.run.path, fmt.Sprintf("guest-%d", h.boots))
@@ -274,6 +299,7 @@ func (h *Hypervisor) boot(ctx context.Context, dir, etcDir string, spec daemon.G
 		Links:    h.links,
 
 		MaxProcesses: userLimit(h.idmap.Kind, first.group),
+		RAMBytes:     spec.RAMBytes,
 	}
 	// Guests see an overlay's options: relative ones tell less of the host.
 	if cfg.EtcDir, err = filepath.Rel(disk.dir, etcDir); err != nil {
@@ -281,6 +307,9 @@ func (h *Hypervisor) boot(ctx context.Context, dir, etcDir string, spec daemon.G
 	}
 	if etcDir == h.etcDir() { // what they share has been copied
 		if cfg.SudoDir, err = filepath.Rel(disk.dir, h.sudoDir()); err != nil {
+			return nil, err
+		}
+		if cfg.FoldersDir, err = h.foldersFrom(disk.dir); err != nil {
 			return nil, err
 		}
 	}
@@ -337,36 +366,6 @@ func sealedProgram() (*os.File, error) {
 		return nil, fmt.Errorf("seal this program's copy: %w", err)
 	}
 	return f, nil
-}
-
-// spawner starts processes from one thread that lives as long as it does: a
-// parent-death signal comes when the thread that forked ends, not the process.
-type spawner struct {
-	work chan func()
-	done chan struct{}
-}
-
-func newSpawner() *spawner {
-	s := &spawner{work: make(chan func()), done: make(chan struct{})}
-	go func() {
-		defer close(s.done)
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		for f := range s.work {
-			f()
-		}
-	}()
-	return s
-}
-
-func (s *spawner) start(cmd *exec.Cmd) error {
-	result := make(chan error, 1)
-	s.work <- func() { result <- cmd.Start() }
-	return <-result
-}
-
-func (s *spawner) close() {
-	close(s.work)
-	<-s.done
 }
 
 // explain says what a failed first boot means and how to allow it.

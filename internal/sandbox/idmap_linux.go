@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/slicervm-mcp/slicervm-mcp/internal/daemon"
 )
 
 // idmapKind is how a guest's user ids stand to the host's.
@@ -204,6 +206,35 @@ func (k idmapKind) own(uid, gid uint32) (int, int) {
 		return 0, 0
 	}
 	return int(uid), int(gid)
+}
+
+// disowns says whether the host's files are nobody's in guests.
+func (m idmap) disowns() bool {
+	return m.Kind == idmapSingle || m.Kind == idmapRange && m.SubUID.Count > 0
+}
+
+// oneIDNote says what doesn't hold in a guest with one id.
+const oneIDNote = "uid, gid: the daemon's user has one id, so every file has the same owner, whatever is asked for; " +
+	"a range for the user in /etc/subuid and /etc/subgid, with newuidmap, gives files owners"
+
+// checkIDs refuses a request with an id that no guest has.
+func (m idmap) checkIDs(r *request) error {
+	if m.Kind != idmapRange {
+		return nil
+	}
+	var ids []*uint32
+	if r.Attr != nil {
+		ids = append(ids, r.Attr.UID, r.Attr.GID)
+	}
+	if r.Exec != nil {
+		ids = append(ids, r.Exec.UID, r.Exec.GID)
+	}
+	for _, id := range ids {
+		if id != nil && *id > wantedSubIDs {
+			return &daemon.IDError{ID: *id, Largest: wantedSubIDs}
+		}
+	}
+	return nil
 }
 
 // describe says whose ids guests' files have on the host, for people and so

@@ -39,10 +39,13 @@ type bootConfig struct {
 	Links    []link   `json:"links"`     // /bin → usr/bin, …
 	SudoDir  string   `json:"sudo_dir"`  // what guests have above the host's /usr; "" is nothing
 
+	FoldersDir string `json:"folders_dir"` // folders that guests have above those of HostDirs; "" is nothing
+
 	HostNetwork bool   `json:"host_network"`
 	Resolver    []byte `json:"resolver"` // the text of resolv.conf
 
-	MaxProcesses int `json:"max_processes"` // of each of the guest's users; 0 is no limit
+	MaxProcesses int   `json:"max_processes"` // of each of the guest's users; 0 is no limit
+	RAMBytes     int64 `json:"ram_bytes"`     // the guest's memory; 0 is no limit
 }
 
 type link struct {

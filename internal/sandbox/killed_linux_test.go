@@ -9,12 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/slicervm-mcp/slicervm-mcp/internal/daemon"
+	"github.com/slicervm-mcp/slicervm-mcp/internal/processtest"
 	"github.com/slicervm-mcp/slicervm-mcp/internal/sandbox"
 )
 
@@ -117,7 +116,7 @@ func killServer(t *testing.T, state string, env ...string) {
 	if !lines.Scan() || lines.Text() != "ready" {
 		t.Fatalf("the server printed %q, want ready", lines.Text())
 	}
-	guests := descendants(cmd.Process.Pid)
+	guests := processtest.Below(cmd.Process.Pid)
 	if len(guests) < 4 {
 		t.Fatalf("the server has %d processes below it, want the agents and their commands", len(guests))
 	}
@@ -129,11 +128,11 @@ func killServer(t *testing.T, state string, env ...string) {
 	}
 
 	deadline := time.Now().Add(5 * time.Second)
-	for len(alive(guests)) > 0 && time.Now().Before(deadline) {
+	for len(processtest.Alive(guests)) > 0 && time.Now().Before(deadline) {
 		// The processes aren't this one's children: their end can only be polled.
 		<-time.After(5 * time.Millisecond)
 	}
-	if left := alive(guests); len(left) > 0 {
+	if left := processtest.Alive(guests); len(left) > 0 {
 		t.Errorf("processes %v outlive the killed server", left)
 	}
 	eventually(t, "processes of the killed server's guests", func() []string { return guestsOf(state) })
@@ -161,51 +160,4 @@ func TestAKilledServerLeavesNothing(t *testing.T) {
 	if err := h.Close(); err != nil {
 		t.Errorf("Close() = %v", err)
 	}
-}
-
-// descendants lists the processes below pid by id and start time.
-func descendants(pid int) map[int]string {
-	children := map[int][]int{}
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		if id, err := strconv.Atoi(e.Name()); err == nil {
-			if f := statFields(id); f != nil {
-				parent, _ := strconv.Atoi(f[1])
-				children[parent] = append(children[parent], id)
-			}
-		}
-	}
-	found := map[int]string{}
-	for queue := []int{pid}; len(queue) > 0; queue = queue[1:] {
-		for _, c := range children[queue[0]] {
-			if f := statFields(c); f != nil {
-				found[c] = f[19]
-				queue = append(queue, c)
-			}
-		}
-	}
-	return found
-}
-
-// alive lists those of processes that still run.
-func alive(processes map[int]string) (left []int) {
-	for id, started := range processes {
-		if f := statFields(id); f != nil && f[19] == started && f[0] != "Z" {
-			left = append(left, id)
-		}
-	}
-	return left
-}
-
-// statFields are the fields of /proc/<pid>/stat after the name.
-func statFields(pid int) []string {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return nil
-	}
-	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	if len(f) < 20 {
-		return nil
-	}
-	return f
 }

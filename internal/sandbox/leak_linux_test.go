@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/slicervm-mcp/slicervm-mcp/internal/processtest"
 )
 
 // held is what a server may leave behind, by kind and name.
@@ -37,7 +39,7 @@ func heldNow(t testing.TB, state string) held {
 	for line := range strings.Lines(string(mounts)) {
 		h["mount "+strings.TrimSpace(line)] = true
 	}
-	for pid := range descendants(os.Getpid()) {
+	for pid := range processtest.Below(os.Getpid()) {
 		h["process "+strconv.Itoa(pid)] = true
 	}
 	fds, err := os.ReadDir("/proc/self/fd")
@@ -178,6 +180,8 @@ func (s *service) live(ctx context.Context, n int) error {
 	case 5:
 		_, err = call(http.StatusOK, "POST", "/vm/"+vm+"/shutdown", "")
 		return err
+	case 6:
+		_, err = call(http.StatusOK, "POST", "/vm/"+vm+"/exec"+params("cmd", "/bin/sh", "args", "-c", "args", nested("/tmp", 3000)), "")
 	}
 	if err != nil {
 		return err

@@ -3,8 +3,19 @@ package sandbox
 import (
 	"fmt"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
+)
+
+// The kernel counts these by user, and without a user namespace of the guest's
+// together with the host's processes of the same user: one guest mustn't take
+// them all.
+const (
+	maxPendingSignals   = 1024 // timers are counted in
+	maxQueueBytes       = 256 << 10
+	maxInotifyInstances = 64 // of the host's, by default 128
+	maxInotifyWatches   = 32 << 10
 )
 
 // confine limits this process and all that it will execute, before anything of
@@ -19,14 +30,40 @@ func confine(cfg *bootConfig) error {
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0o644); err != nil {
 		return fmt.Errorf("offer the guest to the machine's memory killer: %w", err)
 	}
-	if cfg.MaxProcesses <= 0 {
-		return nil
+	limits := map[int]uint64{
+		unix.RLIMIT_SIGPENDING: maxPendingSignals,
+		unix.RLIMIT_MSGQUEUE:   maxQueueBytes,
 	}
-	n := uint64(cfg.MaxProcesses)
-	if err := unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: n, Max: n}); err != nil {
-		return fmt.Errorf("limit processes: %w", err)
+	if cfg.MaxProcesses > 0 {
+		limits[unix.RLIMIT_NPROC] = uint64(cfg.MaxProcesses)
+	}
+	for resource, n := range limits {
+		if err := lowerLimit(resource, n); err != nil {
+			return fmt.Errorf("limit resource %d of processes: %w", resource, err)
+		}
 	}
 	return nil
+}
+
+// lowerLimit holds this process and its children to n of a resource, or to the
+// less that they have already.
+func lowerLimit(resource int, n uint64) error {
+	var was unix.Rlimit
+	if err := unix.Getrlimit(resource, &was); err != nil {
+		return err
+	}
+	n = min(n, was.Max)
+	return unix.Setrlimit(resource, &unix.Rlimit{Cur: n, Max: n})
+}
+
+// limitInotify holds each of the guest's users to a part of what the host's user
+// has of inotify. It needs the guest's own user namespace and /proc.
+func limitInotify() {
+	for name, n := range map[string]int{"instances": maxInotifyInstances, "watches": maxInotifyWatches} {
+		// A kernel without the limit, or a /proc that isn't writable, leaves
+		// the guest with the host's.
+		_ = os.WriteFile("/proc/sys/user/max_inotify_"+name, []byte(strconv.Itoa(n)), 0o644)
+	}
 }
 
 // userLimit is the limit of processes for each user of a guest that no group

@@ -100,18 +100,15 @@ func buildRoot(cfg *bootConfig) error {
 		}
 	}
 	for _, dir := range cfg.HostDirs {
-		lower := []string{"/" + dir}
-		if dir == "usr" && cfg.SudoDir != "" {
-			lower = []string{cfg.SudoDir, "/usr"}
-		}
-		if err := mountOverlay(cfg, dir, lower...); err != nil {
+		if err := mountOverlay(cfg, dir, hostLayers(cfg, dir)...); err != nil {
 			return err
 		}
 	}
 	if err := mountOverlay(cfg, "etc", cfg.EtcDir); err != nil {
 		return err
 	}
-	if err := mountTmpfs("root/run", "mode=755", unix.MS_NOSUID|unix.MS_NODEV); err != nil {
+	mountPackages(cfg)
+	if err := mountTmpfs("root/run", "mode=755,"+tmpfsSize(cfg.RAMBytes), unix.MS_NOSUID|unix.MS_NODEV); err != nil {
 		return err
 	}
 	for _, dir := range []string{"lock", "slicer", "slicer/secrets"} {
@@ -166,14 +163,19 @@ func makeMountPoint(name string) error {
 // errOverlay is what a failed overlay mount wraps.
 var errOverlay = errors.New("mount overlay")
 
-// mountOverlay shows the folders of lower, the first above the others, at
-// root/name with the guest's own layer above them.
+// mountOverlay is mountLayers at root/name.
 func mountOverlay(cfg *bootConfig, name string, lower ...string) error {
-	for i := range lower {
-		lower[i] = escapeOption(lower[i])
-	}
 	if err := makeMountPoint(name); err != nil {
 		return err
+	}
+	return mountLayers(cfg, name, filepath.Join("root", name), lower...)
+}
+
+// mountLayers shows the folders of lower, the first above the others, at
+// target with the guest's own layer, which is layers/name, above them.
+func mountLayers(cfg *bootConfig, name, target string, lower ...string) error {
+	for i := range lower {
+		lower[i] = escapeOption(lower[i])
 	}
 	upper := filepath.Join("layers", name, "upper")
 	work := filepath.Join("layers", name, "work")
@@ -187,7 +189,7 @@ func mountOverlay(cfg *bootConfig, name string, lower ...string) error {
 	if cfg.Idmap.Kind != idmapRoot {
 		options += ",userxattr"
 	}
-	if err := unix.Mount("overlay", filepath.Join("root", name), "overlay", unix.MS_NODEV, options); err != nil {
+	if err := unix.Mount("overlay", target, "overlay", unix.MS_NODEV, options); err != nil {
 		return fmt.Errorf("%w over /%s: %w", errOverlay, name, err)
 	}
 	return nil
@@ -218,13 +220,6 @@ func escapeOption(path string) string {
 	return strings.NewReplacer(`\`, `\\`, `:`, `\:`, `,`, `\,`).Replace(path)
 }
 
-func mountTmpfs(target, options string, flags uintptr) error {
-	if err := unix.Mount("tmpfs", target, "tmpfs", flags, options); err != nil {
-		return fmt.Errorf("mount tmpfs on /%s: %w", strings.TrimPrefix(target, "root/"), err)
-	}
-	return nil
-}
-
 // mountDevices fills /dev with the harmless devices of the host and a
 // pseudo-terminal file system of the guest's own.
 func mountDevices(cfg *bootConfig) error {
@@ -252,7 +247,7 @@ func mountDevices(cfg *bootConfig) error {
 	if err := unix.Mount("devpts", dev+"/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, ptsOptions); err != nil {
 		return fmt.Errorf("mount devpts: %w", err)
 	}
-	if err := mountTmpfs(dev+"/shm", "mode=1777", unix.MS_NOSUID|unix.MS_NODEV); err != nil {
+	if err := mountTmpfs(dev+"/shm", "mode=1777,"+tmpfsSize(cfg.RAMBytes), unix.MS_NOSUID|unix.MS_NODEV); err != nil {
 		return err
 	}
 	if err := unix.Mount("mqueue", dev+"/mqueue", "mqueue", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
@@ -307,6 +302,9 @@ func enterRoot(cfg *bootConfig) error {
 	}
 	if err := os.Chdir("/"); err != nil {
 		return err
+	}
+	if cfg.Idmap.Kind != idmapRoot {
+		limitInotify()
 	}
 	if err := maskProc(); err != nil {
 		return err

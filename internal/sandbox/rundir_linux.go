@@ -129,13 +129,15 @@ func (r *runDir) sweep(removeAll func(string) error, log *slog.Logger) {
 		log.Warn("can't look for dead servers' folders", "error", err)
 		return
 	}
+	alive := false
 	for _, e := range entries {
-		if !e.IsDir() || !strings.HasPrefix(e.Name(), runPrefix) {
+		path := filepath.Join(parent, e.Name())
+		if !e.IsDir() || !strings.HasPrefix(e.Name(), runPrefix) || path == r.path {
 			continue
 		}
-		path := filepath.Join(parent, e.Name())
 		lock, err := lockDir(path)
 		if err != nil {
+			alive = alive || errors.Is(err, unix.EWOULDBLOCK)
 			continue // its server lives, or another one is removing it
 		}
 		sweepListed(path, log)
@@ -144,12 +146,15 @@ func (r *runDir) sweep(removeAll func(string) error, log *slog.Logger) {
 		}
 		lock.Close()
 	}
+	if alive {
+		log.Warn("another server uses the same state folder: the first that needs persistent VMs or commits has them alone; --state-dir names another folder", "path", parent)
+	}
 }
 
 // remove removes the folder, and those above that this server made, as far as
 // nothing else is in them.
 func (r *runDir) remove() error {
-	err := os.RemoveAll(r.path)
+	err := removeTree(r.path)
 	r.lock.Close()
 	for _, dir := range r.made {
 		if os.Remove(dir) != nil {

@@ -68,10 +68,15 @@ const (
 	offsetCall = 0
 	offsetArch = 4
 	offsetArg0 = 16
+	offsetArg1 = 24
 )
 
-// filterCalls refuses refusedCalls to all that this thread will execute, and
-// new user namespaces, in which capabilities would come back. With one id the
+// setDelegation is fcntl's F_SETDELEG of Linux 6.19.
+const setDelegation = 1040
+
+// filterCalls refuses refusedCalls to all that this thread will execute, leases
+// on files, with which a guest would hold up whoever opens or executes one in
+// its place, and new user namespaces, in which capabilities would come back. With one id the
 // agent itself makes them for other users, by clone.
 func filterCalls(kind idmapKind) error {
 	program := callFilter(kind)
@@ -119,6 +124,13 @@ func callFilter(kind idmapKind) []unix.SockFilter {
 			load(offsetCall),
 		)
 	}
+	p = append(p,
+		unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 6, K: unix.SYS_FCNTL},
+		load(offsetArg1),
+		test(unix.BPF_JEQ, unix.F_SETLEASE), answer(unix.EPERM),
+		test(unix.BPF_JEQ, setDelegation), answer(unix.EPERM),
+		load(offsetCall),
+	)
 	allow := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW}
 	p = append(p, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jt: 1, K: unix.SYS_SOCKET}, allow, load(offsetArg0))
 	for _, family := range socketFamilies {

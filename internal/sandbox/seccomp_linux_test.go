@@ -137,3 +137,16 @@ func TestSystemCallsOfAGuest(t *testing.T) {
 		}
 	}
 }
+
+func TestGuestsTakeNoLeases(t *testing.T) {
+	h := newHypervisor(t)
+	g := boot(t, h, daemon.GuestSpec{Hostname: "sbox-1"})
+	// Two leases and a delegation (F_SETLEASE and F_SETDELEG); the last is no lease but the same call.
+	const script = `for my $call ([1024, F_RDLCK], [1024, F_WRLCK], [1040, F_RDLCK], [F_SETFD, 1]) { print defined(fcntl(STDOUT, $call->[0], $call->[1])) ? "done\n" : "$!\n" }`
+	for _, asRoot := range []bool{false, true} {
+		got := run(t, g, asRoot, "perl -e 'use Fcntl; open(STDOUT, \">\", $ENV{HOME}.\"/x\") or die; "+script+"'; cat ~/x")
+		if want := strings.Repeat("Operation not permitted\n", 3) + "done\n"; got.stdout != want {
+			t.Errorf("leases (root %v) printed %q (stderr %q), want %q", asRoot, got.stdout, got.stderr, want)
+		}
+	}
+}

@@ -30,7 +30,7 @@ type service struct {
 func newService(t testing.TB) *service {
 	t.Helper()
 	h, state := openHypervisor(t)
-	d, err := daemon.New(daemon.Config{Hypervisor: h})
+	d, err := daemon.New(t.Context(), daemon.Config{Hypervisor: h})
 	if err != nil {
 		t.Fatalf("daemon.New() = %v", err)
 	}

@@ -228,7 +228,7 @@ func (s *sudoServer) obey(c *net.UnixConn, handle uint64) {
 			_ = s.agent.signal(handle, syscall.SIGKILL) // only a command that has ended can't be killed
 			return
 		}
-		_ = s.agent.signal(handle, syscall.Signal(order.Signal)) // as above
+		_ = s.agent.signalFrozen(handle, syscall.Signal(order.Signal)) // as above
 	}
 }
 

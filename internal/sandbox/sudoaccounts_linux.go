@@ -99,6 +99,16 @@ func groupsOf(groups [][]string, user string) []uint32 {
 	return ids
 }
 
+// supplementaryGroups lists a user's groups in the guest's /etc/group; none
+// when that can't be read.
+func supplementaryGroups(user string) []uint32 {
+	groups, err := readDatabase("/etc/group", groupFields)
+	if err != nil {
+		return nil
+	}
+	return groupsOf(groups, user)
+}
+
 // maySudo says whether a user may run anything as anyone: root, the guest's
 // ordinary user and the group sudo.
 func (u sudoUser) maySudo(groups [][]string) bool {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -16,12 +17,12 @@ import (
 // removeAll removes a folder and all below it. Files in it may belong to ids
 // that only a user namespace lets this process touch.
 func (h *Hypervisor) removeAll(dir string) error {
-	err := os.RemoveAll(dir)
-	if err == nil || h.idmap.Kind == idmapRoot {
-		return err
+	err := removeTree(dir)
+	if err != nil && h.idmap.Kind != idmapRoot {
+		err = h.runStage(context.Background(), stageRemove, dir)
 	}
-	if err := h.runStage(context.Background(), stageRemove, dir); err != nil {
-		return fmt.Errorf("remove folder: %w", err)
+	if err != nil {
+		return fmt.Errorf("remove a guest's files: %w", err)
 	}
 	return nil
 }
@@ -40,7 +41,7 @@ func (h *Hypervisor) runStage(ctx context.Context, args ...string) error {
 		return err
 	}
 	cmd := h.command()
-	out := &firstBytes{}
+	out := &lastBytes{}
 	cmd.Stdout, cmd.Stderr = out, out
 	mapped, err := h.idmap.namespaced(cmd, 0, args...)
 	if err == nil {
@@ -60,9 +61,31 @@ func (h *Hypervisor) runStage(ctx context.Context, args ...string) error {
 		return ctx.Err()
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %s", err, firstLine(out.text))
+		return h.stageError(err, out.text)
 	}
 	return nil
+}
+
+// stageError is the error of a stage whose last words are text. A program's own
+// aren't passed on: they have paths of the host's, which a guest makes as long
+// as it likes.
+func (h *Hypervisor) stageError(err error, text []byte) error {
+	lines := strings.TrimSpace(string(text))
+	line := lines[strings.LastIndexByte(lines, '\n')+1:]
+	if strings.HasPrefix(line, agentName+": ") {
+		return fmt.Errorf("%w: %s", err, line)
+	}
+	h.log.Warn("a guest's files can't be copied", "reason", line)
+	reason := line[strings.LastIndex(line, ": ")+1:]
+	for _, known := range []syscall.Errno{unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.ENAMETOOLONG} {
+		if strings.EqualFold(strings.TrimSpace(reason), known.Error()) {
+			err = known
+		}
+	}
+	if errors.Is(err, unix.ENAMETOOLONG) {
+		return fmt.Errorf("folders are nested too deep for a copy, which needs paths under 4,096 bytes: %w", err)
+	}
+	return fmt.Errorf("copying files failed: %w", err)
 }
 
 // runRemove removes a folder and all below it.
@@ -70,7 +93,7 @@ func runRemove(args []string) error {
 	if len(args) != 1 {
 		return errors.New("remove: one argument is needed")
 	}
-	return os.RemoveAll(args[0])
+	return removeTree(args[0])
 }
 
 // runCopy becomes the cp that copies the files in args[1] into args[2]. args[0]
@@ -89,6 +112,9 @@ func runCopy(args []string) error {
 	if err != nil {
 		return fmt.Errorf("copying disks needs the program cp of GNU coreutils: %w", err)
 	}
+	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, 19); err != nil {
+		return fmt.Errorf("give way to guests: %w", err)
+	}
 	// Naming xattr makes one that can't be copied an error: without those of
 	// its overlays a disk isn't whole.
 	argv := []string{"cp", "-a", "--preserve=xattr", "--reflink=auto", "--sparse=auto", "--"}
@@ -99,11 +125,12 @@ func runCopy(args []string) error {
 	return fmt.Errorf("execute %s: %w", cp, err)
 }
 
-// firstBytes keeps the beginning of what is written to it.
-type firstBytes struct{ text []byte }
+// lastBytes keeps the end of what is written to it.
+type lastBytes struct{ text []byte }
 
-func (w *firstBytes) Write(p []byte) (int, error) {
-	const limit = 4 << 10
-	w.text = append(w.text, p[:min(len(p), limit-len(w.text))]...)
+func (w *lastBytes) Write(p []byte) (int, error) {
+	const limit = 8 << 10 // a line with a path fits
+	w.text = append(w.text, p[max(0, len(p)-limit):]...)
+	w.text = w.text[max(0, len(w.text)-limit):]
 	return len(p), nil
 }
