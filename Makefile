@@ -7,7 +7,7 @@ LDFLAGS := -s -w
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo check fmt-check vet lint generate generated cross fuzz bench cover clean
+.PHONY: help build test demo check fmt-check vet lint generate generated cross fuzz bench bench-boot cover clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 
 bench: ## run the benchmarks
 	go test -run '^$$' -bench . -benchmem -p 1 ./...
+
+bench-boot: ## print how long VMs take to boot, p50 and p95, one and four at a time
+	go test -run '^$$' -bench '^BenchmarkBoot$$' -benchtime 50x ./internal/sandbox
 
 cover: ## fail when the tests of sdk/ cover less than 90 % of it
 	@go test -count=1 -coverprofile=cover.out ./sdk >/dev/null && \

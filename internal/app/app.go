@@ -55,7 +55,7 @@ func (p Process) dir() (string, error) {
 // usageError is a mistake on the command line.
 type usageError struct{ text string }
 
-func (e usageError) Error() string { return e.text + " (see slicervm-mcp --help)" }
+func (e usageError) Error() string { return e.text }
 
 // Main runs the program and returns its exit status: 0 when it did what it was
 // asked, 2 for a mistake on the command line, else 1. Each error is one line on
@@ -71,14 +71,15 @@ func Main(p Process) int {
 	root.SetIn(p.Stdin)
 	root.SetOut(p.Stdout)
 	root.SetErr(p.Stderr)
-	err := root.ExecuteContext(ctx)
-	if err == nil {
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil || ctx.Err() != nil && errors.Is(err, context.Canceled) { // a signal came, and nothing went wrong
 		return exitOK
 	}
-	fmt.Fprintf(p.Stderr, "slicervm-mcp: %s\n", oneLine(err.Error()))
 	if errors.As(err, new(usageError)) {
+		fmt.Fprintf(p.Stderr, "slicervm-mcp: %s (see %s --help)\n", oneLine(err.Error()), cmd.CommandPath())
 		return exitUsage
 	}
+	fmt.Fprintf(p.Stderr, "slicervm-mcp: %s\n", oneLine(err.Error()))
 	return exitError
 }
 

@@ -77,8 +77,9 @@ func TestDaemonMistakesOnTheCommandLine(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			got := newWorld(t).run("", append([]string{"daemon"}, tt.args...)...)
-			if got.code != 2 || got.stdout != "" || strings.Count(got.stderr, "\n") != 1 || !strings.Contains(got.stderr, tt.want) {
-				t.Errorf("daemon %q = %+v, want exit 2, nothing on standard output, and one line with %q", tt.args, got, tt.want)
+			const next = " (see slicervm-mcp daemon --help)\n"
+			if got.code != 2 || got.stdout != "" || strings.Count(got.stderr, "\n") != 1 || !strings.Contains(got.stderr, tt.want) || !strings.HasSuffix(got.stderr, next) {
+				t.Errorf("daemon %q = %+v, want exit 2, nothing on standard output, and one line with %q that ends with %q", tt.args, got, tt.want, next)
 			}
 		})
 	}
@@ -510,5 +511,8 @@ func TestDaemonHostGroups(t *testing.T) {
 	p.end(t)
 	if got := p.stderr.String(); !strings.Contains(got, "VMs share this machine's network") {
 		t.Errorf("the log is %q, want a warning of the shared network", got)
+	}
+	if got := p.stderr.String(); strings.Contains(got, "VMs' root is this machine's root") != (os.Geteuid() == 0) {
+		t.Errorf("the log is %q, want a warning of the VMs' root where this is root, and none elsewhere", got)
 	}
 }

@@ -9,12 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/slicervm-mcp/slicervm-mcp/internal/processtest"
 	slicer "github.com/slicervm-mcp/slicervm-mcp/sdk"
 )
 
@@ -95,7 +95,7 @@ func endOfBusyDaemon(t *testing.T) time.Duration {
 	defer client.CloseIdleConnections()
 	var streams sync.WaitGroup
 	createBusy(t, client, busyVMs, &streams)
-	processes := descendants(p.Process.Pid)
+	processes := processtest.Below(p.Process.Pid)
 	if len(processes) < 3*busyVMs {
 		t.Errorf("%d VMs have %d processes, want an agent and two commands each", busyVMs, len(processes))
 	}
@@ -104,12 +104,61 @@ func endOfBusyDaemon(t *testing.T) time.Duration {
 	p.end(t)
 	took := time.Since(start)
 	streams.Wait()
-	if left := alive(processes); len(left) > 0 {
+	if left := processtest.Alive(processes); len(left) > 0 {
 		t.Errorf("processes %v are left", left)
 	}
 	nothingIsLeft(t, state, run)
 	isEmptyDir(t, w.root)
 	return took
+}
+
+// TestProgramThatIsEndedWhileItStarts is about a signal that comes while the VMs
+// of the groups' counts are booted.
+func TestProgramThatIsEndedWhileItStarts(t *testing.T) {
+	requireSandbox(t)
+	for name, args := range map[string][]string{
+		"the daemon": {"daemon"},
+		"MCP":        {"--embedded"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			state := filepath.Join(w.root, "state")
+			p := w.start(t, append(args, "--state-dir", state, "--group", "name=build,count=150,cpus=1,ram=1GiB")...)
+			deadline := time.Now().Add(20 * time.Second)
+			for !isThere(t, filepath.Join(state, "slicervm-mcp-run-*", "guest-3")) {
+				if time.Now().After(deadline) {
+					t.Fatalf("no VM is booted; stderr:\n%s", p.stderr.String())
+				}
+				// Nothing is told of a VM that boots: it can only be polled.
+				<-time.After(5 * time.Millisecond)
+			}
+			run := runFolder(t, state)
+			processes := processtest.Below(p.Process.Pid)
+			start := time.Now()
+			p.end(t)
+			if took := time.Since(start); took > 5*time.Second {
+				t.Errorf("the program ended %v after SIGTERM, want it not to boot the other VMs", took)
+			}
+			if left := processtest.Alive(processes); len(left) > 0 {
+				t.Errorf("processes %v are left", left)
+			}
+			nothingIsLeft(t, state, run)
+			isEmptyDir(t, w.root)
+			if text := p.stderr.String(); strings.Contains(text, "ERROR") || !strings.Contains(text, "a signal came") {
+				t.Errorf("stderr = %s, want that a signal came, and no error", text)
+			}
+		})
+	}
+}
+
+// isThere reports whether there is a file of a pattern.
+func isThere(t *testing.T, pattern string) bool {
+	t.Helper()
+	found, err := filepath.Glob(pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(found) > 0
 }
 
 func TestDaemonEndsThoughAClientTakesNoAnswer(t *testing.T) {
@@ -174,7 +223,7 @@ func TestDaemonThatIsKilledLeavesWhatIsKeptAlone(t *testing.T) {
 	}
 	var streams sync.WaitGroup
 	createBusy(t, client, 2, &streams)
-	processes := descendants(p.Process.Pid)
+	processes := processtest.Below(p.Process.Pid)
 	run := runFolder(t, state)
 	if err := p.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -184,11 +233,11 @@ func TestDaemonThatIsKilledLeavesWhatIsKeptAlone(t *testing.T) {
 	}
 	streams.Wait()
 	deadline := time.Now().Add(5 * time.Second)
-	for len(alive(processes)) > 0 && time.Now().Before(deadline) {
+	for len(processtest.Alive(processes)) > 0 && time.Now().Before(deadline) {
 		// The processes aren't this one's children: their end can only be polled.
 		<-time.After(5 * time.Millisecond)
 	}
-	if left := alive(processes); len(left) > 0 {
+	if left := processtest.Alive(processes); len(left) > 0 {
 		t.Errorf("processes %v outlive the killed daemon", left)
 	}
 
@@ -249,51 +298,4 @@ func nothingIsLeft(t *testing.T, state, run string) {
 		}
 		return nil
 	})
-}
-
-// descendants lists the processes below pid by id and start time.
-func descendants(pid int) map[int]string {
-	children := map[int][]int{}
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		if id, err := strconv.Atoi(e.Name()); err == nil {
-			if f := statFields(id); f != nil {
-				parent, _ := strconv.Atoi(f[1])
-				children[parent] = append(children[parent], id)
-			}
-		}
-	}
-	found := map[int]string{}
-	for queue := []int{pid}; len(queue) > 0; queue = queue[1:] {
-		for _, child := range children[queue[0]] {
-			if f := statFields(child); f != nil {
-				found[child] = f[19]
-				queue = append(queue, child)
-			}
-		}
-	}
-	return found
-}
-
-// alive lists those of processes that still run.
-func alive(processes map[int]string) (left []int) {
-	for id, started := range processes {
-		if f := statFields(id); f != nil && f[19] == started && f[0] != "Z" {
-			left = append(left, id)
-		}
-	}
-	return left
-}
-
-// statFields are the fields of /proc/<pid>/stat after the name.
-func statFields(pid int) []string {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return nil
-	}
-	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	if len(f) < 20 {
-		return nil
-	}
-	return f
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -51,8 +52,23 @@ type service struct {
 	err      error         // Serve's, unless it was told to end; read after served
 }
 
+// socketed is a hypervisor with the listener of its service, whose socket may lie
+// in the state folder: that one goes only when it is empty.
+type socketed struct {
+	*sandbox.Hypervisor
+
+	listener net.Listener
+}
+
+// Close implements daemon.Hypervisor.
+func (s socketed) Close() error {
+	_ = s.listener.Close() // closed already, unless the start came to nothing
+	return s.Hypervisor.Close()
+}
+
 // startService starts a service. Callers that connect before it can answer
-// wait. When it returns an error nothing of the service is left.
+// wait. When it returns an error nothing of the service is left; the error wraps
+// context.Canceled when ctx ended before the service was there.
 func startService(ctx context.Context, cfg serviceConfig) (*service, error) {
 	host := cfg.network == daemon.NetworkHost
 	hypervisor, err := sandbox.New(sandbox.Config{StateDir: cfg.stateDir, HostNetwork: host, Log: cfg.log})
@@ -63,9 +79,9 @@ func startService(ctx context.Context, cfg serviceConfig) (*service, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listen: %w", err), hypervisor.Close())
 	}
-	d, err := daemon.New(daemon.Config{
+	d, err := daemon.New(ctx, daemon.Config{
 		Groups:       cfg.groups,
-		Hypervisor:   hypervisor,
+		Hypervisor:   socketed{hypervisor, listener},
 		Token:        cfg.token,
 		Image:        cfg.image,
 		Network:      cfg.network,
@@ -74,8 +90,11 @@ func startService(ctx context.Context, cfg serviceConfig) (*service, error) {
 		Version:      version(),
 		LegacyFrames: cfg.legacyFrames,
 	})
-	if err != nil { // the hypervisor is closed
-		return nil, errors.Join(fmt.Errorf("start the daemon: %w", err), listener.Close())
+	if errors.Is(err, context.Canceled) {
+		cfg.log.Info("ending: a signal came before the VMs of the start were up")
+	}
+	if err != nil { // the hypervisor and the listener are closed
+		return nil, fmt.Errorf("start the daemon: %w", err)
 	}
 	s := &service{
 		address:  listener.Addr(),
@@ -96,6 +115,9 @@ func startService(ctx context.Context, cfg serviceConfig) (*service, error) {
 			s.err = err
 		}
 	}()
+	if host && os.Geteuid() == 0 {
+		cfg.log.Warn("to services on abstract Unix sockets the VMs' root is this machine's root, and as good as that: run code there only that you would run as root here")
+	}
 	cfg.log.Info("VMs are Linux namespaces, which are not a hypervisor: they share this machine's kernel")
 	return s, nil
 }
