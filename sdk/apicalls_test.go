@@ -144,6 +144,14 @@ func (c *apiCalls) files() []apiCall {
 		{"CpFromVM", 0, func(ctx context.Context) error {
 			return s.CpFromVM(ctx, c.vm, "/tmp/dir", filepath.Join(c.local, "outdir"), "", "tar", "*.log")
 		}},
+		{"CpFromVMToRoot", 0, func(ctx context.Context) error {
+			root, err := os.OpenRoot(c.local)
+			if err != nil {
+				return err
+			}
+			defer root.Close()
+			return s.CpFromVMToRoot(ctx, c.vm, "/tmp/dir", root, slicer.CpRootOptions{})
+		}},
 		{"CpFromVM", http.StatusNotFound, func(ctx context.Context) error {
 			return s.CpFromVM(ctx, c.vm, "/nowhere", filepath.Join(c.local, "out"), "", "binary")
 		}},

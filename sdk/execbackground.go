@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -82,14 +83,16 @@ type ExecBackgroundDeleteResponse struct {
 	Reaped bool   `json:"reaped"`
 }
 
-// errNoBackground is a daemon that doesn't know background commands.
-var errNoBackground = errors.New("the daemon doesn't run commands in the background")
+// ErrNoBackground says that a daemon doesn't know background commands.
+var ErrNoBackground = errors.New("the daemon doesn't run commands in the background")
 
 // ExecBackground starts a command in a VM that runs on when the call is over
 // (POST /vm/{vm}/exec?background=true). What it writes is kept for ExecLogs, up
 // to the size of a ring, until ExecDelete or the VM's end; ExecKill ends it. It
 // has no standard input; execReq.Stdin is refused. An *APIError with the status
-// 503 says that the VM's agent has no room for another ring.
+// 503 says that the VM's agent has no room for another ring, ErrNoBackground that
+// the daemon is too old; one that doesn't know the parameter has then begun the
+// command in the foreground and killed it.
 func (c *SlicerClient) ExecBackground(ctx context.Context, vmName string, execReq SlicerExecRequest, opts ExecBackgroundOptions) (*ExecBackgroundResponse, error) {
 	answer, err := c.execBackground(ctx, vmName, execReq, opts)
 	if err != nil {
@@ -115,22 +118,39 @@ func (c *SlicerClient) execBackground(ctx context.Context, vmName string, execRe
 		resp, err = c.send(ctx, req) //nolint:bodyclose // closed below
 		return err
 	})
+	if refusesBackground(err) {
+		return nil, fmt.Errorf("%w: %w", ErrNoBackground, err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
 	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind == "application/x-ndjson" {
 		// An older daemon runs it in the foreground; hanging up kills it.
-		return nil, errNoBackground
+		return nil, ErrNoBackground
 	}
 	answer := new(ExecBackgroundResponse)
 	if err := decodeAnswer(resp, answer, false); err != nil {
+		if resp.StatusCode == http.StatusOK && ctx.Err() == nil {
+			return nil, fmt.Errorf("%w: %w", ErrNoBackground, err)
+		}
 		return nil, fmt.Errorf("read answer: %w", transportError(ctx, err))
 	}
 	if answer.ExecID == "" {
-		return nil, errNoBackground
+		return nil, ErrNoBackground
 	}
 	return answer, nil
+}
+
+// refusesBackground reports whether err is a daemon's complaint about a
+// parameter of background commands.
+func refusesBackground(err error) bool {
+	var refusal *APIError
+	if !errors.As(err, &refusal) || refusal.StatusCode != http.StatusBadRequest {
+		return false
+	}
+	message := strings.ToLower(refusal.Message)
+	return strings.Contains(message, "parameter") && (strings.Contains(message, "background") || strings.Contains(message, "ring_bytes"))
 }
 
 // ExecList returns a VM's background commands, those that have ended too until

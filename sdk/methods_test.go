@@ -211,6 +211,14 @@ func fileMethods(local string) map[string]method {
 		"CpFromVM": {vm, wantsJSON, false, false, func(ctx context.Context, c client, n []string) error {
 			return c.CpFromVM(ctx, n[0], "/tmp/x", local+".copy", "", "tar")
 		}},
+		"CpFromVMToRoot": {vm, wantsJSON, false, false, func(ctx context.Context, c client, n []string) error {
+			root, err := os.OpenRoot(filepath.Dir(local))
+			if err != nil {
+				return err
+			}
+			defer root.Close()
+			return c.CpFromVMToRoot(ctx, n[0], "/tmp/x", root, slicer.CpRootOptions{})
+		}},
 		"OpenFile": {vm, wantsFile, false, false, func(ctx context.Context, c client, n []string) error {
 			file, err := c.OpenFile(ctx, n[0], "/tmp/x")
 			if err != nil {

@@ -70,6 +70,9 @@ type extractor struct {
 	toEnd    bool         // the archive is all that there is to read
 	links    bool         // symlinks that stay inside are made too
 
+	// told, unless nil, is CpRootOptions.Entry.
+	told func(*tar.Header) (io.Writer, error)
+
 	root    *os.Root
 	buf     []byte
 	madeDir string // the last folder that was found or made
@@ -217,7 +220,8 @@ func (x *extractor) entry(archive *tar.Reader, header *tar.Header) error {
 	}
 	isDir, isLink := header.Typeflag == tar.TypeDir, header.Typeflag == tar.TypeSymlink
 	if !isDir && header.Typeflag != tar.TypeReg && (!isLink || !x.links) {
-		return nil
+		_, err := x.tell(header)
+		return err
 	}
 	if len(header.Name) > maxEntryName {
 		return fmt.Errorf("the archive has a name of %d bytes", len(header.Name))
@@ -241,6 +245,10 @@ func (x *extractor) entry(archive *tar.Reader, header *tar.Header) error {
 	if isLink && !linkStaysInside(name, header.Linkname) {
 		return nil
 	}
+	also, err := x.tell(header)
+	if err != nil {
+		return err
+	}
 	x.countTop(name, isDir || isLink)
 	switch {
 	case isDir:
@@ -248,7 +256,19 @@ func (x *extractor) entry(archive *tar.Reader, header *tar.Header) error {
 	case isLink:
 		return x.makeLink(name, header.Linkname)
 	}
-	return x.makeFile(archive, name, header)
+	var content io.Reader = archive
+	if also != nil {
+		content = io.TeeReader(archive, also)
+	}
+	return x.makeFile(content, name, header)
+}
+
+// tell tells of an entry whoever wants to know.
+func (x *extractor) tell(header *tar.Header) (also io.Writer, err error) {
+	if x.told == nil {
+		return nil, nil
+	}
+	return x.told(header)
 }
 
 // countTop keeps account of the names at the root of the archive.
