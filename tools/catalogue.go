@@ -65,6 +65,10 @@ type Tool struct {
 	// InputSchema is the JSON schema of the arguments: one flat object.
 	InputSchema json.RawMessage
 
+	// withValue is the tool that takes the place of this one where secrets'
+	// values may be arguments. Nil for most.
+	withValue *Tool
+
 	params *jsonschema.Schema
 	call   func(ctx context.Context, t *Toolset, args json.RawMessage) (Result, error)
 }
@@ -85,8 +89,15 @@ func Catalogue() []Tool {
 // arguments that keep to it, defaults filled in. It panics on an In that has
 // no flat schema.
 func define[In any](tool Tool, handle func(t *Toolset, ctx context.Context, in In) (Result, error)) Tool {
+	tool = build(tool, handle)
+	catalogue = append(catalogue, tool)
+	return tool
+}
+
+// build is define without the catalogue.
+func build[In any](tool Tool, handle func(t *Toolset, ctx context.Context, in In) (Result, error)) Tool {
 	tool.params = inputSchema[In]()
-	raw, err := marshalJSON(tool.params)
+	raw, err := marshalJSON(published(tool.params))
 	if err != nil {
 		panic(fmt.Sprintf("tools: schema of %s: %v", tool.Name, err))
 	}
@@ -102,8 +113,28 @@ func define[In any](tool Tool, handle func(t *Toolset, ctx context.Context, in I
 		}
 		return handle(t, ctx, in)
 	}
-	catalogue = append(catalogue, tool)
 	return tool
+}
+
+// published is a schema as clients get it: without the bounds of strings, which
+// every user would pay for and only an odd call meets. They hold all the same,
+// and the error tells them.
+func published(s *jsonschema.Schema) *jsonschema.Schema {
+	p := *s
+	p.MinLength, p.MaxLength = nil, nil
+	if s.Items != nil {
+		p.Items = published(s.Items)
+	}
+	if s.Properties != nil {
+		p.Properties = jsonschema.NewProperties()
+		for pair := s.Properties.Oldest(); pair != nil; pair = pair.Next() {
+			if v := pair.Value; v.Type == "string" && v.MaxLength == nil && len(v.Enum) == 0 {
+				panic("tools: the string " + pair.Key + " has no bound")
+			}
+			p.Properties.Set(pair.Key, published(pair.Value))
+		}
+	}
+	return &p
 }
 
 // definition is the tool as tools/list says it.

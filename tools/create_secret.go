@@ -4,103 +4,92 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"regexp"
 	"strconv"
 
 	slicer "github.com/slicervm-mcp/slicervm-mcp/sdk"
 )
 
-var _ = define(Tool{
+var createSecretTool = Tool{
 	Name:        "create_secret",
 	Title:       "Create a secret",
-	Description: "Create a secret from a host file, so that its value never passes through the conversation. microVMs, running and later ones, get it as the file /run/slicer/secrets/NAME. It stays until the user removes it.",
+	Description: "Create a secret from one of from_env, from_file and generate; its value is never shown. microVMs get it as /run/slicer/secrets/NAME.",
 	Toolset:     toolsetSecrets,
 	Effect:      Adds,
-}, (*Toolset).createSecret)
+}
+
+var _ = define(takingValues(createSecretTool, (*Toolset).createSecretOfValue), (*Toolset).createSecret)
+
+// takingValues gives tool another form, with a parameter for the value, which
+// takes its place where the operator allows that.
+func takingValues[In any](tool Tool, handle func(t *Toolset, ctx context.Context, in In) (Result, error)) Tool {
+	tool.withValue = new(build(tool, handle))
+	return tool
+}
 
 type createSecretInput struct {
-	Name     string `json:"name" jsonschema:"required,minLength=1,maxLength=253" jsonschema_description:"Name of the secret and of its file: letters, digits, - _ and ."`
-	FromFile string `json:"from_file" jsonschema:"required,minLength=1,maxLength=4096" jsonschema_description:"Host file that holds the value, under an allowed folder; taken byte for byte, up to 1 MiB"`
-	Mode     string `json:"mode,omitempty" jsonschema:"maxLength=4,default=0600" jsonschema_description:"Octal permissions of the file"`
-	User     string `json:"user,omitempty" jsonschema:"maxLength=32,default=ubuntu" jsonschema_description:"Who owns the file: ubuntu, root or a uid"`
+	Name string `json:"name" jsonschema:"required,minLength=1,maxLength=253" jsonschema_description:"Letters, digits, - _ and ."`
+	secretSource
+	Mode string `json:"mode,omitempty" jsonschema:"maxLength=4,default=0600" jsonschema_description:"Octal, of its file"`
+	User string `json:"user,omitempty" jsonschema:"maxLength=32,default=ubuntu" jsonschema_description:"Owner: ubuntu, root or a uid"`
 }
 
-// createdSecret is create_secret's answer.
-type createdSecret struct {
-	Name  string `json:"name"`
-	Path  string `json:"path"`
-	Bytes int    `json:"bytes"`
-	Mode  string `json:"mode"`
-	User  string `json:"user"`
+type createSecretOfValueInput struct {
+	createSecretInput
+	valueArgument
 }
 
-// What the daemon takes.
-const (
-	largestSecret    = 1 << 20 // bytes
-	largestSecretUID = 65535   // of its file's owner
-)
-
-var secretName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+// secretSet is what create_secret and update_secret answer. A field that an
+// update leaves alone is empty.
+type secretSet struct {
+	Name   string `json:"name"`
+	Path   string `json:"path"`
+	Source string `json:"source,omitempty"`
+	Bytes  int    `json:"bytes,omitempty"`
+	Mode   string `json:"mode,omitempty"`
+	User   string `json:"user,omitempty"`
+}
 
 func (t *Toolset) createSecret(ctx context.Context, in createSecretInput) (Result, error) {
-	if !secretName.MatchString(in.Name) || in.Name == "." || in.Name == ".." {
-		return Result{}, refuse("name %s can't be used: a secret's name takes letters, digits, - _ and .", quote(in.Name))
+	return t.createSecretOfValue(ctx, createSecretOfValueInput{createSecretInput: in})
+}
+
+func (t *Toolset) createSecretOfValue(ctx context.Context, in createSecretOfValueInput) (Result, error) {
+	if err := checkSecretName(in.Name); err != nil {
+		return Result{}, err
 	}
 	mode, err := parseMode(in.Mode)
 	if err != nil {
 		return Result{}, err
 	}
-	uid, gid, err := parseUser(in.User)
+	uid, gid, err := secretOwner(in.User)
 	if err != nil {
 		return Result{}, err
 	}
-	switch {
-	case uid == slicer.NonRootUser:
-		uid, gid = ordinaryUID, ordinaryUID
-	case uid > largestSecretUID:
-		return Result{}, refuse("user %s can't own a secret: a uid goes up to %d. Use ubuntu, root or a smaller uid.", quote(in.User), largestSecretUID)
-	case gid == slicer.NonRootUser:
-		gid = uid
-	}
-	value, err := t.readSecret(in.FromFile)
+	value, from, err := t.secretValue(in.secretSource, in.Value)
 	if err != nil {
 		return Result{}, err
 	}
-	err = t.client.CreateSecret(ctx, slicer.CreateSecretRequest{Name: in.Name, Data: string(value), Permissions: mode, UID: uid, GID: gid})
+	if from == "" {
+		return Result{}, refuse("create_secret needs a value. Give exactly one of %s.", t.sourceNames())
+	}
+	known, err := t.learn(in.Name, value, from)
+	if err != nil {
+		return Result{}, err
+	}
+	err = t.client.CreateSecret(ctx, slicer.CreateSecretRequest{Name: in.Name, Data: value, Permissions: mode, UID: uid, GID: gid})
+	t.settle(known, err)
 	if errors.Is(err, slicer.ErrSecretExists) {
-		return Result{}, refuse("a secret named %s exists already, and was left as it is. Use it, choose another name, or ask the user to remove it; list_secrets shows it.", quote(in.Name))
+		return Result{}, refuse("a secret named %s exists already, and was left as it is. Use it, choose another name, or change it with update_secret; list_secrets shows it.", quote(in.Name))
 	}
 	if err != nil {
 		return Result{}, err
 	}
-	rec := createdSecret{Name: in.Name, Path: secretPath + in.Name, Bytes: len(value), Mode: mode, User: in.User}
+	rec := secretSet{Name: in.Name, Path: secretPath + in.Name, Source: from, Bytes: len(value), Mode: mode, User: in.User}
 	return Result{
-		Text:   fmt.Sprintf("Secret %s is created: VMs find it at %s (%s, mode %s, owner %s).", rec.Name, rec.Path, count(int64(rec.Bytes), "byte"), rec.Mode, rec.User),
+		Text: fmt.Sprintf("Secret %s is created from %s: VMs find it at %s (%s, mode %s, owner %s).",
+			rec.Name, rec.Source, rec.Path, count(int64(rec.Bytes), "byte"), rec.Mode, rec.User),
 		Record: rec,
 	}, nil
-}
-
-// readSecret reads a host file under a root whole.
-func (t *Toolset) readSecret(path string) ([]byte, error) {
-	e, err := t.roots.open("from_file", path)
-	if err != nil {
-		return nil, err
-	}
-	defer e.Close()
-	if e.dir != nil {
-		return nil, refuse("from_file %s is a folder; name the file that holds the value.", quote(path))
-	}
-	value, err := io.ReadAll(io.LimitReader(e.file, largestSecret+1))
-	switch {
-	case err != nil:
-		return nil, t.roots.refusal("from_file", path)
-	case len(value) > largestSecret:
-		return nil, refuse("from_file %s is larger than a secret may be, which is 1 MiB.", quote(path))
-	case len(value) == 0:
-		return nil, refuse("from_file %s is empty, so there is no value to keep.", quote(path))
-	}
-	return value, nil
 }
 
 // parseMode reads an octal permission and writes it with four digits.

@@ -17,34 +17,36 @@ import (
 var _ = define(Tool{
 	Name:        "create_vm",
 	Title:       "Create a microVM",
-	Description: "Create a disposable microVM, a Linux machine of its own to run code in, and wait until it is ready. It lives until delete_vm or until its daemon ends. Next: exec, cp_to_vm.",
+	Description: "Create a microVM, a Linux machine to run code in, and wait until it is up. It lives until delete_vm, its ttl or its daemon's end. Next: exec, cp_to_vm.",
 	Toolset:     toolsetVMs,
 	Effect:      Adds,
 }, (*Toolset).createVM)
 
 type createVMInput struct {
-	Name   string   `json:"name,omitempty" jsonschema:"maxLength=63" jsonschema_description:"A unique name to call it by: letters, digits, - _ and ."`
-	Group  string   `json:"group,omitempty" jsonschema:"maxLength=63" jsonschema_description:"Host group to create it in. Default: the only one"`
-	CPUs   int      `json:"cpus,omitempty" jsonschema:"minimum=1,maximum=1024" jsonschema_description:"Number of CPUs. Default: the group's, which is also the most"`
-	RAMGiB int      `json:"ram_gib,omitempty" jsonschema:"minimum=1,maximum=65536" jsonschema_description:"Memory in GiB. Default: the group's, which is also the most"`
-	Tags   []string `json:"tags,omitempty" jsonschema:"maxItems=20" jsonschema_description:"Tags to find it by, such as job=42"`
+	Name   string   `json:"name,omitempty" jsonschema:"maxLength=63" jsonschema_description:"Unique; letters, digits, - _ ."`
+	Group  string   `json:"group,omitempty" jsonschema:"maxLength=63" jsonschema_description:"Host group, of list_host_groups"`
+	CPUs   int      `json:"cpus,omitempty" jsonschema:"minimum=1,maximum=1024" jsonschema_description:"Default and most: the group's"`
+	RAMGiB int      `json:"ram_gib,omitempty" jsonschema:"minimum=1,maximum=65536" jsonschema_description:"Default and most: the group's"`
+	Tags   []string `json:"tags,omitempty" jsonschema:"maxItems=20" jsonschema_description:"Such as job=42"`
+
+	Persistent bool     `json:"persistent,omitempty" jsonschema:"default=false" jsonschema_description:"Keep its disk for relaunch"`
+	Userdata   string   `json:"userdata,omitempty" jsonschema:"maxLength=65536" jsonschema_description:"Script that root runs at first boot"`
+	Secrets    []string `json:"secrets,omitempty" jsonschema:"maxItems=50" jsonschema_description:"Names of those it gets. Default: all"`
+	SSHKeys    []string `json:"ssh_keys,omitempty" jsonschema:"maxItems=20" jsonschema_description:"Public keys"`
+	TTL        string   `json:"ttl,omitempty" jsonschema:"maxLength=16" jsonschema_description:"Lifetime such as 90m or 7d. Default: no end"`
+	Wait       string   `json:"wait,omitempty" jsonschema:"maxLength=8,enum=agent,enum=userdata,enum=none,default=agent" jsonschema_description:"For what"`
 }
 
 // createdRecord is create_vm's answer.
 type createdRecord struct {
 	vmRecord
 	Seconds float64 `json:"seconds"`
+	Note    string  `json:"note,omitempty"` // what isn't ready, or didn't go well
 	Next    string  `json:"next"`
 }
 
-const (
-	// cleanupTime bounds the removal of what a failed create_vm left behind.
-	cleanupTime = 4 * time.Second
-
-	// answerTime is how much longer than the daemon's wait its answer is
-	// waited for.
-	answerTime = 3 * time.Second
-)
+// cleanupTime bounds the removal of what a failed create_vm left behind.
+const cleanupTime = 4 * time.Second
 
 func (t *Toolset) createVM(ctx context.Context, in createVMInput) (Result, error) {
 	began := time.Now()
@@ -60,37 +62,80 @@ func (t *Toolset) createVM(ctx context.Context, in createVMInput) (Result, error
 	if err != nil {
 		return Result{}, err
 	}
+	done, err := t.admit(ctx, creation)
+	if err != nil {
+		return Result{}, err
+	}
+	defer done()
 
-	// The daemon removes a VM that isn't up in time. It is given less time
-	// than this call has, so that its answer is still heard.
+	// A daemon that is asked to wait removes a VM that isn't up in time. This
+	// one stays, so the waiting is done here.
 	limited, cancel := context.WithTimeout(ctx, t.within(cleanupTime))
 	defer cancel()
-	made, err := t.client.CreateVMWithOptions(limited, group.Name, req, slicer.CreateVMOptions{Wait: "agent", Timeout: t.within(cleanupTime + answerTime)})
+	made, err := t.client.CreateVMWithOptions(limited, group.Name, req, slicer.CreateVMOptions{})
 	if err != nil {
 		return Result{}, t.createFailed(ctx, err, group, in, creation, time.Since(began))
 	}
-
-	rec := createdRecord{
-		vmRecord: t.record(slicer.SlicerNode{
-			Hostname: made.Hostname, HostGroup: group.Name, IP: made.IP, CreatedAt: made.CreatedAt, Arch: made.Arch,
-			RamBytes: orElse(req.RamBytes, group.RamBytes), CPUs: orElse(req.CPUs, group.CPUs), Tags: req.Tags, Status: "Running",
-		}),
-		Seconds: roundedSeconds(time.Since(began)),
+	vm := slicer.SlicerNode{
+		Hostname: made.Hostname, HostGroup: group.Name, IP: made.IP, CreatedAt: made.CreatedAt, Arch: made.Arch, Persistent: req.Persistent,
+		RamBytes: orElse(req.RamBytes, group.RamBytes), CPUs: orElse(req.CPUs, group.CPUs), Tags: req.Tags,
 	}
-	rec.Next = fmt.Sprintf("Use exec(vm=%s, command=…); delete_vm when done.", quote(orElse(in.Name, made.Hostname)))
-	return Result{
-		Text:   fmt.Sprintf("Created in %s: %s\n%s", seconds(time.Since(began)), rec.vmRecord, rec.Next),
-		Record: rec,
-	}, nil
+	t.sightings.saw([]slicer.SlicerNode{vm})
+	ready := readiness{}
+	if in.Wait != waitNone {
+		if ready, err = t.awaitReady(limited, vm, in.Wait == waitUserdata && in.Userdata != "", began); err != nil {
+			// Nobody would know of it.
+			return Result{}, refuse("%s %s", explanation(err), t.removeCreated(ctx, creation))
+		}
+	}
+	return t.created(vm, in, ready, began), nil
 }
 
-// chooseGroup is the host group with that name, or the only one.
+// created is the answer about a VM that was made.
+func (t *Toolset) created(vm slicer.SlicerNode, in createVMInput, ready readiness, began time.Time) Result {
+	took := time.Since(began)
+	vm.Status = ready.status()
+	rec := createdRecord{
+		vmRecord: t.record(vm),
+		Seconds:  roundedSeconds(took),
+		Note:     ready.note(vm),
+		Next:     ready.next(vm) + " delete_vm when done.",
+	}
+	if in.Wait == waitNone {
+		rec.Note = ""
+	}
+	text := fmt.Sprintf("Created in %s: %s", seconds(took), rec.vmRecord)
+	if rec.Note != "" {
+		text += "\n" + rec.Note
+	}
+	return Result{Text: text + "\n" + rec.Next, Record: rec}
+}
+
+// sandboxGroup is the host group for VMs of agents where there are several. A
+// Mac's others hold the machine that its user works on.
+const sandboxGroup = "sbox"
+
+// defaultGroup is the host group for a VM that names none: the only one, else
+// sandboxGroup, else "".
+func defaultGroup(groups []slicer.SlicerHostGroup) string {
+	if len(groups) == 1 {
+		return groups[0].Name
+	}
+	for _, g := range groups {
+		if g.Name == sandboxGroup {
+			return g.Name
+		}
+	}
+	return ""
+}
+
+// chooseGroup is the host group with that name, or the default one.
 func chooseGroup(groups []slicer.SlicerHostGroup, name string) (slicer.SlicerHostGroup, error) {
 	if len(groups) == 0 {
 		return slicer.SlicerHostGroup{}, refuse("the daemon has no host group, so it can't create a VM. Tell the user to add one to its configuration.")
 	}
-	if name == "" && len(groups) == 1 {
-		return groups[0], nil
+	if name == "" {
+		name = defaultGroup(groups)
 	}
 	var listed, names []string
 	for _, g := range groups {
@@ -119,9 +164,28 @@ var friendlyName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?
 func (t *Toolset) createRequest(in createVMInput, groups []slicer.SlicerHostGroup) (req slicer.SlicerCreateNodeRequest, creation string, err error) {
 	creation = tagCreation + strings.ToLower(rand.Text()[:12])
 	req = slicer.SlicerCreateNodeRequest{
-		RamBytes: slicer.GiB(int64(in.RAMGiB)),
-		CPUs:     in.CPUs,
-		Tags:     []string{createdBy, tagOwner + t.owner, creation},
+		RamBytes:   slicer.GiB(int64(in.RAMGiB)),
+		CPUs:       in.CPUs,
+		Tags:       []string{createdBy, tagOwner + t.owner, creation},
+		Persistent: in.Persistent,
+		Userdata:   in.Userdata,
+		Secrets:    in.Secrets,
+		SSHKeys:    in.SSHKeys,
+	}
+	life, err := parseTTL(in.TTL)
+	if err != nil {
+		return req, "", err
+	}
+	if life > 0 {
+		req.Tags = append(req.Tags, expiryTag(time.Now().Add(life)))
+	}
+	if err := checkSSHKeys(in.SSHKeys); err != nil {
+		return req, "", err
+	}
+	for _, name := range in.Secrets {
+		if err := checkTag(name); err != nil {
+			return req, "", refuse("secret %s can't be used: %v. list_secrets shows the names.", quote(name), err)
+		}
 	}
 	if in.Name != "" {
 		if !friendlyName.MatchString(in.Name) {
@@ -150,20 +214,33 @@ func (t *Toolset) createRequest(in createVMInput, groups []slicer.SlicerHostGrou
 	return req, creation, nil
 }
 
+// publicKey is the beginning of a public key as authorized_keys has it.
+var publicKey = regexp.MustCompile(`^(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ [A-Za-z0-9+/]`)
+
+// checkSSHKeys refuses what is no public key. The error repeats none: it may
+// be a private one.
+func checkSSHKeys(keys []string) error {
+	const longest = 16 << 10
+	for i, key := range keys {
+		if len(key) > longest || strings.ContainsAny(key, "\r\n") || !publicKey.MatchString(key) {
+			return refuse("ssh_keys[%d] can't be used: it must be a public key on one line, such as \"ssh-ed25519 AAAA… name\".", i)
+		}
+	}
+	return nil
+}
+
 // createFailed says why there is no VM. When it isn't known that the daemon
 // kept none, the VM is looked for by its creation tag and removed.
 func (t *Toolset) createFailed(ctx context.Context, err error, group slicer.SlicerHostGroup, in createVMInput, creation string, took time.Duration) error {
 	var api *slicer.APIError
-	if !errors.As(err, &api) || api.StatusCode >= 500 {
+	if !errors.As(err, &api) || api.StatusCode >= 500 || api.StatusCode == http.StatusRequestTimeout {
 		left := t.removeCreated(ctx, creation)
-		if errors.Is(err, context.DeadlineExceeded) {
+		if errors.Is(err, context.DeadlineExceeded) || api != nil && api.StatusCode == http.StatusRequestTimeout {
 			return refuse("the VM was not ready after %s, so the attempt was given up. %s Retry once; if it stays slow, tell the user that the daemon does.", seconds(took), left)
 		}
 		return refuse("%s %s", explanation(err), left)
 	}
 	switch api.StatusCode {
-	case http.StatusRequestTimeout:
-		return refuse("the VM was not ready after %s, so the daemon removed it. Retry once; if it stays slow, tell the user that the daemon does.", seconds(took))
 	case http.StatusBadRequest:
 		if in.CPUs > group.CPUs || slicer.GiB(int64(in.RAMGiB)) > group.RamBytes {
 			return refuse("the VM would be too big: host group %s gives at most %s and %s. Ask for less, or leave cpus and ram_gib out to get that.",

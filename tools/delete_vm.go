@@ -11,13 +11,13 @@ import (
 var _ = define(Tool{
 	Name:        "delete_vm",
 	Title:       "Delete a microVM",
-	Description: "Delete a microVM for good: its processes end and its disk is gone. Works only on VMs that this server created. Read out what you need first.",
+	Description: "Delete a microVM for good, with its disk. Works only on VMs that you own. Copy out what you need first.",
 	Toolset:     toolsetVMs,
 	Effect:      Destroys,
 }, (*Toolset).deleteVM)
 
 type deleteVMInput struct {
-	VM string `json:"vm" jsonschema:"required,minLength=1,maxLength=253" jsonschema_description:"Hostname or name of the VM"`
+	VM string `json:"vm" jsonschema:"required,minLength=1,maxLength=253" jsonschema_description:"Its name"`
 }
 
 // deletedRecord is delete_vm's answer.
@@ -33,22 +33,24 @@ func (t *Toolset) deleteVM(ctx context.Context, in deleteVMInput) (Result, error
 	if err != nil {
 		return Result{}, err
 	}
-	if err := t.mayDestroy(vm); err != nil {
+	if err := t.mayDestroy(vm, "deleted"); err != nil {
 		return Result{}, err
 	}
 	res, err := t.client.DeleteVM(ctx, groupOf(vm), vm.Hostname)
 	if err != nil {
 		return Result{}, onVM(handle(vm), err)
 	}
-	rec := deletedRecord{VM: vm.Hostname, Name: tagValue(vm, tagName), Deleted: true, Note: "Its disk is gone with it; the name is free again."}
+	t.sightings.lost(vm, "delete_vm removed it")
+	rec := deletedRecord{VM: oneLine(vm.Hostname, 253), Name: oneLine(tagValue(vm, tagName), 64), Deleted: true, Note: "Its disk is gone with it; the name is free again."}
 	if res != nil && res.Error != "" {
 		rec.Note = fmt.Sprintf("The daemon adds: %s.", strings.TrimRight(oneLine(res.Error, 300), ". "))
 	}
 	return Result{Text: fmt.Sprintf("%s is deleted. %s", label(rec.VM, rec.Name), rec.Note), Record: rec}, nil
 }
 
-// mayDestroy refuses a VM that this server doesn't own.
-func (t *Toolset) mayDestroy(vm slicer.SlicerNode) error {
+// mayDestroy refuses a VM that this server doesn't own. done is what would
+// have been done to it.
+func (t *Toolset) mayDestroy(vm slicer.SlicerNode, done string) error {
 	if t.owned(vm) {
 		return nil
 	}
@@ -56,5 +58,5 @@ func (t *Toolset) mayDestroy(vm slicer.SlicerNode) error {
 	if owner := tagValue(vm, tagOwner); owner != "" {
 		whose = fmt.Sprintf("it belongs to owner=%s, and this server is owner=%s", oneLine(owner, 64), oneLine(t.owner, 64))
 	}
-	return refuse("VM %s was left alone: %s. Only VMs that this server owns can be deleted; list_vms shows them. If this one has to go, ask the user to delete it.", quote(handle(vm)), whose)
+	return refuse("VM %s was left alone: %s. Only VMs that this server owns can be %s; list_vms shows them. If this one has to go, ask the user.", quote(handle(vm)), whose, done)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 
 	slicer "github.com/slicervm-mcp/slicervm-mcp/sdk"
@@ -78,7 +79,7 @@ func explainStatus(err error, api *slicer.APIError) string {
 		return badToken(said)
 	case http.StatusForbidden:
 		switch {
-		case strings.HasPrefix(api.Path, "/hostgroup/") && api.Method == http.MethodDelete:
+		case strings.HasPrefix(api.Path, "/hostgroup/") && api.Method == http.MethodDelete, strings.HasSuffix(api.Path, "/shutdown") && says(api, "protected"):
 		case isFileCall(api), says(api, "permission denied"):
 			return fmt.Sprintf("permission denied%s. Use another path, or user=\"root\".", said)
 		default:
@@ -97,7 +98,7 @@ func explainStatus(err error, api *slicer.APIError) string {
 		case http.StatusConflict:
 			return explainConflict(about.vm, api, said)
 		case http.StatusForbidden:
-			return fmt.Sprintf("the daemon protects VM %s: its host group always keeps it, so it can't be deleted over the API%s. Leave it, and tell the user if it has to go.", quote(about.vm), said)
+			return fmt.Sprintf("the daemon protects VM %s: its host group always keeps it, so it can't be ended over the API%s. Leave it, and tell the user if it has to go.", quote(about.vm), said)
 		}
 	}
 	switch {
@@ -114,14 +115,18 @@ func explainStatus(err error, api *slicer.APIError) string {
 }
 
 func explainConflict(vm string, api *slicer.APIError, said string) string {
-	switch message := strings.ToLower(api.Message); {
-	case strings.Contains(message, "paused"):
-		return fmt.Sprintf("VM %s is paused. Call resume(vm=%s) first, then retry.", quote(vm), quote(vm))
-	case strings.Contains(message, "suspended"), strings.Contains(message, "stopped"):
-		return fmt.Sprintf("VM %s is not running%s. Use another VM, or ask the user to bring it back.", quote(vm), said)
+	// A VM's own name is in the message too, and may be any word.
+	message := quoted.ReplaceAllString(strings.ToLower(api.Message), "")
+	for _, status := range []string{statusPaused, statusSuspended, statusStopped} {
+		if strings.Contains(message, status) {
+			return wakeText(vm, status)
+		}
 	}
 	return fmt.Sprintf("VM %s is not in a state that allows this%s. Call list_vms to see its status.", quote(vm), said)
 }
+
+// quoted is a quoted part of a daemon's message.
+var quoted = regexp.MustCompile(`"[^"]*"`)
 
 func badToken(said string) string {
 	return fmt.Sprintf("the daemon refused this server's token: it is wrong or missing%s. No argument can mend this. Tell the user to set SLICER_TOKEN, or SLICER_TOKEN_FILE, in the environment of this MCP server and to restart it.", said)

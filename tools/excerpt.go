@@ -21,6 +21,7 @@ const markWidth = len("[stderr] ")
 // excerpt keeps the head and the tail of a text of any length in bounded
 // memory. Its zero value is ready.
 type excerpt struct {
+	room  int // characters of the head; 0 is headCharacters
 	head  []byte
 	used  int  // characters of the head
 	full  bool // the head takes no more
@@ -48,10 +49,11 @@ func (e *excerpt) write(text []byte) {
 // fill takes as much of text as the head has room for and returns how many
 // bytes that was.
 func (e *excerpt) fill(text []byte) int {
+	room := orElse(e.room, headCharacters)
 	n := 0
 	for ; n < len(text); n++ {
 		w := width(text[n])
-		if e.used+w > headCharacters {
+		if e.used+w > room {
 			e.full = true
 			break
 		}

@@ -32,7 +32,7 @@ func TestHalfMadeVMsAreRemoved(t *testing.T) {
 			return ctx.Err()
 		}})
 		s := connect(t, tools.Config{Client: srv.Client(), CallLimit: 3 * time.Second})
-		wantText(t, "create_vm", s.fail("create_vm", args{}), "was not ready after", "the daemon removed it", "Retry once")
+		wantText(t, "create_vm", s.fail("create_vm", args{}), "was not ready after", "No VM is left of it", "Retry once")
 		wantVMs(t, srv.Client(), 0)
 	})
 	t.Run("an answer that is cut off", func(t *testing.T) {
@@ -89,19 +89,19 @@ func TestProtectedVM(t *testing.T) {
 // TestVMThatVanishes is about a VM that ends while a command runs in it.
 func TestVMThatVanishes(t *testing.T) {
 	wrote := make(chan string)
-	srv := slicertest.NewServer(t, slicertest.Options{Shell: func(ctx context.Context, p *slicertest.Proc, _ string) int {
+	srv := slicertest.NewServer(t, slicertest.Options{Shell: launched(func(ctx context.Context, p *slicertest.Proc, _ string) int {
 		fmt.Fprint(p.Stdout, "last words\n")
 		wrote <- p.Hostname
 		<-ctx.Done()
 		return 0
-	}})
+	})})
 	s := connect(t, tools.Config{Client: srv.Client()})
 	s.call("create_vm", args{"name": "web"})
 	var wg sync.WaitGroup
 	wg.Go(func() { srv.End(<-wrote) })
 	got := textOf(t, s.raw(t.Context(), "exec", args{"command": "x"}))
 	wg.Wait()
-	wantText(t, "exec in a VM that ends", got, "last words", `VM "web" is gone`)
+	wantText(t, "exec in a VM that ends", got, `VM "web" is gone`)
 	if strings.HasPrefix(got, "exit 0") {
 		t.Errorf("exec in a VM that ends = %q, which passes for success", got)
 	}
@@ -133,7 +133,7 @@ func TestCutTransfers(t *testing.T) {
 	got := s.fail("read_file", args{"file_path": "/tmp/f"})
 	wantText(t, "read_file of a cut stream", got, "Call list_vms")
 	srv.Fault("POST /vm/{vm}/cp", slicertest.Fault{Stall: make(chan struct{}), Times: 1})
-	wantText(t, "cp_to_vm to a daemon that stalls", s.fail("cp_to_vm", args{"host_path": root, "vm_path": "/tmp/d"}), "was not done after", "exclude")
+	wantText(t, "cp_to_vm to a daemon that stalls", s.call("cp_to_vm", args{"host_path": root, "vm_path": "/tmp/d"}), "still copying", "read_process", "signal_process")
 	wantText(t, "read_file afterwards", s.call("read_file", args{"file_path": "/tmp/f", "limit": 1}), "1\tline")
 }
 

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"path"
 	"strings"
 	"syscall"
 
@@ -55,14 +54,14 @@ func (t *Toolset) fileFailed(ctx context.Context, err error, c fileCall) error {
 		return refuse("there is no room for %s in VM %s%s. See what takes it with exec(vm=%s, command=%s), remove what isn't needed, then retry.",
 			name, machine, said, machine, quote("df -h; du -xsh /home /root /tmp /var"))
 	case errors.Is(err, fs.ErrNotExist):
-		return refuse("VM %s has no %s%s. List the folder above it with exec(vm=%s, command=%s).",
-			machine, name, said, machine, quote("ls -la -- "+shellWord(path.Dir(path.Clean(c.path)))))
+		return refuse("VM %s has no %s%s. List the folder above it with list_files(vm=%s, path=%s).",
+			machine, name, said, machine, quote(folderOf(c.path)))
 	case api.StatusCode == http.StatusNotFound:
 		if s := t.standingOf(ctx, c.vm); s.text != "" {
 			return &refusal{text: s.text}
 		}
-		return refuse("the daemon can't find %s in VM %s%s, though the VM is there. List the folder above it with exec(vm=%s, command=%s).",
-			name, machine, said, machine, quote("ls -la -- "+shellWord(path.Dir(path.Clean(c.path)))))
+		return refuse("the daemon can't find %s in VM %s%s, though the VM is there. List the folder above it with list_files(vm=%s, path=%s).",
+			name, machine, said, machine, quote(folderOf(c.path)))
 	case api.StatusCode == http.StatusBadRequest && says(api, "not a regular file"):
 		return refuse("%s in VM %s is a device, a pipe or a socket, not a regular file. Use exec for it, or another path.", name, machine)
 	case api.StatusCode == http.StatusBadRequest && says(api, "not a directory"):
@@ -114,4 +113,11 @@ func otherUser(uid uint32) string {
 		return "Use another path."
 	}
 	return fmt.Sprintf("Use another path, or user=%q.", "root")
+}
+
+// unknownRoute says whether a daemon refused a call because it has no such
+// route, as older ones do.
+func unknownRoute(err error) bool {
+	var api *slicer.APIError
+	return errors.As(err, &api) && (api.StatusCode == http.StatusMethodNotAllowed || api.StatusCode == http.StatusNotFound && says(api, "no such path"))
 }

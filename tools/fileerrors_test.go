@@ -84,7 +84,7 @@ func TestFileCallsThatFail(t *testing.T) {
 		{"a wrong token", file, "Running", answer(401, `{"error":"unauthorized"}`), []string{"refused this server's token", "SLICER_TOKEN"}},
 
 		{"a folder that can't be made", file, "Running", answer(404, `{"error":"/opt/x: no such file or directory"}`), []string{`vm_path "/opt/x/f" can't be made in VM "web" (the daemon says: /opt/x: no such file or directory)`, `exec(vm="web", user="root", command="mkdir -p -- /opt/x")`}},
-		{"a path that a daemon tersely doesn't find", file, "Running", answer(404, `not found`), []string{`can't find "/opt/x/f" in VM "web" (the daemon says: not found), though the VM is there`, "ls -la -- /opt/x"}},
+		{"a path that a daemon tersely doesn't find", file, "Running", answer(404, `not found`), []string{`can't find "/opt/x/f" in VM "web" (the daemon says: not found), though the VM is there`, `list_files(vm="web", path="/opt/x")`}},
 		{"a file that a daemon tersely doesn't find", read, "Running", answer(404, `not found`), []string{`can't find "/opt/x/f" in VM "web"`}},
 		{"a VM that is deleted before a copy", file, "", answer(404, `{"error":"no VM named \"sbox-1\""}`), gone},
 		{"a VM that is being deleted", tree, "Stopped", answer(404, `{"error":"VM \"sbox-1\" is gone"}`), gone},
@@ -94,14 +94,13 @@ func TestFileCallsThatFail(t *testing.T) {
 		{"a VM that stops during a copy", file, "Stopped", cutOff, gone},
 		{"a VM that ends during a read", read, "", cutOff, gone},
 		{"a VM that is paused during a read", read, "Paused", cutOff, []string{`VM "web" is paused. Call resume(vm="web") first, then retry`}},
-		{"a VM that is suspended during a read", read, "Suspended", cutOff, []string{`VM "web" is not running, it is suspended`}},
+		{"a VM that is suspended during a read", read, "Suspended", cutOff, []string{`VM "web" is suspended. Call restore(vm="web") first`}},
 		{"a connection that breaks during a copy", file, "Running", cutOff, []string{"the connection to the daemon broke during the copy", "1 file (", "Call list_vms"}},
 		{"a file that can't be read as one", read, "Running", cutOff, []string{`reading "/opt/x/f" in VM "web" broke off before its end`, "/proc and /sys", "head -c 1000 -- /opt/x/f", "Call list_vms"}},
 
 		{"a VM that is paused under a copy", file, "Paused", stall, []string{"the copy was not done after", `VM "web" is paused. Call resume(vm="web") first`}},
 		{"a VM that goes under a copy", tree, "", stall, append([]string{"the copy was not done after"}, gone...)},
 		{"a VM that is paused under a read", read, "Paused", stall, []string{`VM "web" is paused. Call resume(vm="web") first`}},
-		{"a copy that takes too long", tree, "Running", stall, []string{"the copy was not done after", "exclude"}},
 		{"a VM that is paused", file, "Paused", answer(409, `{"error":"VM \"sbox-1\" is paused; resume it first"}`), []string{`VM "web" is paused. Call resume(vm="web")`}},
 
 		{"a full disk", file, "Running", answer(500, `{"error":"/opt/x/f: write /opt/x/f: no space left on device"}`), []string{`there is no room for "/opt/x/f" in VM "web"`, "no space left on device", "df -h", "remove what isn't needed"}},
@@ -155,7 +154,7 @@ func TestCallsThatFailForNoFile(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			host := t.TempDir()
-			put(t, host, map[string]string{"f": "x"})
+			put(t, host, map[string]string{"f": "a value"})
 			s := connect(t, tools.Config{Client: turningDaemon(t, "Running", tc.handle), Roots: []string{host}})
 			got := s.fail(tc.tool, tc.args)
 			wantText(t, tc.tool, got, tc.want...)
@@ -260,7 +259,7 @@ func TestGlobThatOnlyTheSDKRefuses(t *testing.T) {
 
 func TestSecretOfAnIDThatIsTooLarge(t *testing.T) {
 	s, _, _, root := fileSession(t)
-	put(t, root, map[string]string{"f": "x"})
+	put(t, root, map[string]string{"f": "a value"})
 	for _, user := range []string{"65536", "70000", "4294967294"} {
 		got := s.fail("create_secret", args{"name": "k", "from_file": "f", "user": user})
 		wantText(t, "create_secret", got, `user "`+user+`" can't own a secret`, "up to 65535", "ubuntu, root")

@@ -11,15 +11,15 @@ import (
 var _ = define(Tool{
 	Name:        "list_vms",
 	Title:       "List microVMs",
-	Description: "List the microVMs that this server created, with status, size and tags; with all, everybody's, marking the owned ones.",
+	Description: "List the microVMs that you own, with status, size, tags and expiry.",
 	Toolset:     toolsetVMs,
 	Effect:      Reads,
 }, (*Toolset).listVMs)
 
 type listVMsInput struct {
-	All   bool   `json:"all,omitempty" jsonschema:"default=false" jsonschema_description:"Also list VMs that this server doesn't own"`
-	Group string `json:"group,omitempty" jsonschema:"maxLength=63" jsonschema_description:"Only VMs of this host group"`
-	Tag   string `json:"tag,omitempty" jsonschema:"maxLength=128" jsonschema_description:"Only VMs with exactly this tag, such as job=42"`
+	All   bool   `json:"all,omitempty" jsonschema:"default=false" jsonschema_description:"Those of others too, marked"`
+	Group string `json:"group,omitempty" jsonschema:"maxLength=63" jsonschema_description:"Only of this group"`
+	Tag   string `json:"tag,omitempty" jsonschema:"maxLength=128" jsonschema_description:"Only with this tag, such as job=42"`
 }
 
 // vmList is list_vms's answer.
@@ -39,6 +39,7 @@ func (t *Toolset) listVMs(ctx context.Context, in listVMsInput) (Result, error) 
 	if err != nil {
 		return Result{}, err
 	}
+	t.sightings.saw(vms)
 	list := vmList{VMs: []vmRecord{}}
 	for _, vm := range vms {
 		if in.Group != "" && groupOf(vm) != in.Group {

@@ -8,7 +8,7 @@ import (
 var _ = define(Tool{
 	Name:        "pause",
 	Title:       "Pause a microVM",
-	Description: "Pause a microVM: its processes stand still and use no CPU, memory and disk stay. Until resume, exec, read_file and cp_to_vm on it are refused.",
+	Description: "Pause a microVM: its processes stand still in memory until resume.",
 	Toolset:     toolsetVMs,
 	Effect:      Changes,
 	Idempotent:  true,
@@ -21,11 +21,19 @@ type stateRecord struct {
 	VM     string `json:"vm"`
 	Name   string `json:"name,omitempty"`
 	Status string `json:"status"`
+	Note   string `json:"note,omitempty"`
 	Next   string `json:"next"`
 }
 
 func (r stateRecord) result() Result {
-	return Result{Text: fmt.Sprintf("%s is %s. %s", label(r.VM, r.Name), r.Status, r.Next), Record: r}
+	r.VM, r.Name = oneLine(r.VM, 253), oneLine(r.Name, 64)
+	text := fmt.Sprintf("%s is %s.", label(r.VM, r.Name), r.Status)
+	for _, s := range []string{r.Note, r.Next} {
+		if s != "" {
+			text += " " + s
+		}
+	}
+	return Result{Text: text, Record: r}
 }
 
 func (t *Toolset) pause(ctx context.Context, in pauseInput) (Result, error) {
@@ -37,7 +45,7 @@ func (t *Toolset) pause(ctx context.Context, in pauseInput) (Result, error) {
 		return Result{}, onVM(handle(vm), err)
 	}
 	return stateRecord{
-		VM: vm.Hostname, Name: tagValue(vm, tagName), Status: "paused",
+		VM: vm.Hostname, Name: tagValue(vm, tagName), Status: statusPaused,
 		Next: fmt.Sprintf("Call resume(vm=%s) before using it again.", quote(handle(vm))),
 	}.result(), nil
 }

@@ -11,7 +11,6 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"path"
 	"strings"
 	"unicode/utf8"
 
@@ -20,14 +19,14 @@ import (
 
 var _ = define(Tool{
 	Name:        "read_file",
-	Title:       "Read a file in a microVM",
-	Description: "Read a file in a microVM: text as numbered lines, a small png, jpeg, gif or webp as an image, other binary as size, type and SHA-256.",
+	Title:       "Read a file",
+	Description: "Read a file in a microVM: text as numbered lines, a small picture as an image, other binary as size, type and SHA-256.",
 	Toolset:     toolsetFiles,
 	Effect:      Reads,
 }, (*Toolset).readFile)
 
 type readFileInput struct {
-	FilePath string `json:"file_path" jsonschema:"required,minLength=1,maxLength=4096" jsonschema_description:"File in the VM, absolute or from ~"`
+	FilePath string `json:"file_path" jsonschema:"required,minLength=1,maxLength=4096" jsonschema_description:"File in the VM"`
 	vmArgument
 	Offset int64 `json:"offset,omitempty" jsonschema:"minimum=1,maximum=1000000000000,default=1" jsonschema_description:"First line to read, from 1"`
 	Limit  int64 `json:"limit,omitempty" jsonschema:"minimum=1,maximum=2000,default=2000" jsonschema_description:"Most lines to read"`
@@ -74,7 +73,7 @@ func (t *Toolset) readFile(ctx context.Context, in readFileInput) (Result, error
 	case isImage(kind):
 		res, err = readImage(r, kind, in.FilePath)
 	case isBinary(start, kind):
-		res, err = describeBinary(r, kind, in.FilePath, handle(vm))
+		res, err = describeBinary(ctx, r, kind, file.Size, in, handle(vm))
 	default:
 		res, err = readLines(r, in, handle(vm))
 	}
@@ -89,17 +88,14 @@ func (t *Toolset) readFailed(ctx context.Context, err error, vm slicer.SlicerNod
 	name, machine := quote(in.FilePath), quote(handle(vm))
 	switch {
 	case errors.Is(err, slicer.ErrIsDirectory):
-		return refuse("%s is a folder in VM %s. List it with exec(vm=%s, command=%s).", name, machine, machine, quote("ls -la -- "+shellWord(in.FilePath)))
+		return refuse("%s is a folder in VM %s. List it with list_files(vm=%s, path=%s).", name, machine, machine, name)
 	case errors.Is(err, fs.ErrNotExist):
-		if t.roots.has(in.FilePath) {
-			return refuse("no file %s in VM %s, but the host has it. Copy it with cp_to_vm(vm=%s, host_path=%s, vm_path=…) if you want it in the VM.", name, machine, machine, name)
-		}
-		return refuse("no file %s in VM %s. List its folder with exec(vm=%s, command=%s).", name, machine, machine, quote("ls -la -- "+shellWord(path.Dir(in.FilePath))))
+		return t.notThere(vm, in.FilePath)
 	case errors.Is(err, context.DeadlineExceeded):
 		if s := t.standingOf(ctx, vm); s.text != "" {
 			return &refusal{text: s.text}
 		}
-		return refuse("reading %s in VM %s was not done in time. Read a part of it with exec, for example sed -n '1000,1100p'.", name, machine)
+		return refuse("reading %s in VM %s was not done in time. Find the place with search_files, or read a part of it with exec, for example sed -n '1000,1100p'.", name, machine)
 	}
 	return t.fileFailed(ctx, err, fileCall{
 		vm: vm, path: in.FilePath,
@@ -158,7 +154,7 @@ func readImage(r io.Reader, kind, name string) (Result, error) {
 			Image: &Image{MIMEType: kind, Data: data},
 		}, nil
 	}
-	total, sum, err := digest(io.MultiReader(bytes.NewReader(data), r))
+	total, sum, err := hashAll(io.MultiReader(bytes.NewReader(data), r))
 	if err != nil {
 		return Result{}, err
 	}
@@ -166,16 +162,25 @@ func readImage(r io.Reader, kind, name string) (Result, error) {
 		quote(name), kind, count(total, "byte"), sum)}, nil
 }
 
-func describeBinary(r io.Reader, kind, name, vm string) (Result, error) {
-	total, sum, err := digest(r)
+// describeBinary says what can be told of a file that isn't for reading. Of one
+// that is too large for the time of a call that is all but its SHA-256.
+func describeBinary(ctx context.Context, r io.Reader, kind string, length int64, in readFileInput, vm string) (Result, error) {
+	total, sum, err := hashAll(r)
+	sum = "SHA-256 " + sum
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && length > 0 {
+		total, err = length, nil
+		sum = "too large for its SHA-256 in this call: exec with sha256sum makes it"
+	}
 	if err != nil {
 		return Result{}, err
 	}
-	return Result{Text: fmt.Sprintf("%s is binary: %s, %s, SHA-256 %s. Look into it with exec, for example exec(vm=%s, command=%s).",
-		quote(name), kind, count(total, "byte"), sum, quote(vm), quote("head -c 512 -- "+shellWord(name)+" | od -Ax -tx1z"))}, nil
+	name := quote(in.FilePath)
+	return Result{Text: fmt.Sprintf("%s is binary: %s, %s, %s. Use cp_from_vm(vm=%s, vm_path=%s, host_path=…) to have it on the host, or look into it with exec(vm=%s, command=%s).",
+		name, kind, count(total, "byte"), sum, quote(vm), name, quote(vm), quote("head -c 512 -- "+shellWord(in.FilePath)+" | od -Ax -tx1z"))}, nil
 }
 
-func digest(r io.Reader) (total int64, sum string, err error) {
+// hashAll reads a file to its end for its size and SHA-256.
+func hashAll(r io.Reader) (total int64, sum string, err error) {
 	h := sha256.New()
 	total, err = io.Copy(h, r)
 	return total, hex.EncodeToString(h.Sum(nil)), err

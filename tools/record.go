@@ -11,18 +11,23 @@ import (
 // vmRecord is a VM as answers show it. What others may have chosen, such as
 // tags, is made safe to read.
 type vmRecord struct {
-	VM      string   `json:"vm"`
-	Name    string   `json:"name,omitempty"`
-	Status  string   `json:"status"`
-	Owned   bool     `json:"owned"`
-	Owner   string   `json:"owner,omitempty"`
-	Group   string   `json:"group"`
-	CPUs    int      `json:"cpus,omitempty"`
-	RAMGiB  float64  `json:"ram_gib,omitempty"`
-	IP      string   `json:"ip,omitempty"`
-	Arch    string   `json:"arch,omitempty"`
-	Created string   `json:"created,omitempty"`
-	Tags    []string `json:"tags,omitempty"`
+	VM      string  `json:"vm"`
+	Name    string  `json:"name,omitempty"`
+	Status  string  `json:"status"`
+	Owned   bool    `json:"owned"`
+	Owner   string  `json:"owner,omitempty"`
+	Group   string  `json:"group"`
+	CPUs    int     `json:"cpus,omitempty"`
+	RAMGiB  float64 `json:"ram_gib,omitempty"`
+	IP      string  `json:"ip,omitempty"`
+	Arch    string  `json:"arch,omitempty"`
+	Created string  `json:"created,omitempty"`
+	Expires string  `json:"expires,omitempty"` // when it may be removed
+
+	// Persistent says that its disk outlasts its end and the daemon's.
+	Persistent bool `json:"persistent,omitempty"`
+
+	Tags []string `json:"tags,omitempty"`
 }
 
 func (t *Toolset) record(vm slicer.SlicerNode) vmRecord {
@@ -37,6 +42,11 @@ func (t *Toolset) record(vm slicer.SlicerNode) vmRecord {
 		RAMGiB: inGiB(vm.RamBytes),
 		IP:     oneLine(vm.IP, 64),
 		Arch:   oneLine(vm.Arch, 32),
+
+		Persistent: vm.Persistent,
+	}
+	if at, ok := expiry(vm); ok {
+		rec.Expires = expires(at, time.Now())
 	}
 	if !rec.Owned {
 		rec.Owner = oneLine(tagValue(vm, tagOwner), 64)
@@ -77,8 +87,14 @@ func (r vmRecord) String() string {
 			parts = append(parts, s)
 		}
 	}
+	if r.Persistent {
+		parts = append(parts, "persistent")
+	}
 	if r.Created != "" {
 		parts = append(parts, "created "+r.Created)
+	}
+	if r.Expires != "" {
+		parts = append(parts, "expires "+r.Expires)
 	}
 	line := strings.Join(parts, ", ")
 	if len(r.Tags) > 0 {

@@ -11,7 +11,7 @@ import (
 
 // vmArgument is embedded by the inputs of tools that work on one VM.
 type vmArgument struct {
-	VM string `json:"vm,omitempty" jsonschema:"maxLength=253" jsonschema_description:"Hostname or name of the VM. Default: the one VM that this server owns"`
+	VM string `json:"vm,omitempty" jsonschema:"maxLength=253" jsonschema_description:"Default: your only VM"`
 }
 
 // resolve finds the VM that arg means: the one with that hostname, else the
@@ -22,6 +22,7 @@ func (t *Toolset) resolve(ctx context.Context, arg string) (slicer.SlicerNode, e
 	if err != nil {
 		return slicer.SlicerNode{}, err
 	}
+	t.sightings.saw(vms)
 	if arg == "" {
 		return t.onlyOwned(vms)
 	}
@@ -58,6 +59,13 @@ func (t *Toolset) onlyOwned(vms []slicer.SlicerNode) (slicer.SlicerNode, error) 
 }
 
 func (t *Toolset) noSuchVM(arg string, vms []slicer.SlicerNode) error {
+	if seen, ok := t.sightings.find(arg); ok {
+		there := "There is no VM now."
+		if len(vms) > 0 {
+			there = "There is: " + namesOf(vms) + "."
+		}
+		return refuse("no VM named %s any more: it is gone: %s, with all that was in it. %s Call create_vm for a new one, or list_vms to see what is there.", quote(arg), seen, there)
+	}
 	if len(vms) == 0 {
 		return refuse("no VM named %s: there is no VM at all. Call create_vm first, and wait for its answer.", quote(arg))
 	}

@@ -8,7 +8,7 @@ import (
 var _ = define(Tool{
 	Name:        "resume",
 	Title:       "Resume a microVM",
-	Description: "Resume a paused microVM: its processes go on where they stood, and exec and file tools work on it again.",
+	Description: "Resume a paused microVM: its processes go on where they stood.",
 	Toolset:     toolsetVMs,
 	Effect:      Changes,
 	Idempotent:  true,

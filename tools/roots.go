@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// hostRoots are the host folders that files may be read from. What lies under
+// hostRoots are the host folders that files may be copied from and to. What lies under
 // one is opened through an os.Root, so that neither .. nor a symlink, however
 // quickly it is swapped, leads out of it.
 type hostRoots struct {

@@ -47,7 +47,23 @@ func checkArguments(tool string, s *jsonschema.Schema, raw json.RawMessage) (jso
 		return nil, refuse("the arguments of %s must be a JSON object, got %s.", tool, kindOf(v))
 	}
 
+	checked, faults := checkObject("", s, given)
+	if len(faults) > 0 {
+		return nil, refuse("%s was not called: %s", tool, strings.Join(faults, "\n"))
+	}
+	return json.Marshal(checked)
+}
+
+// checkObject holds an object's properties against its schema. place is where
+// it stands, such as edits[0], and "" for the arguments themselves.
+func checkObject(place string, s *jsonschema.Schema, given map[string]any) (map[string]any, []string) {
 	faults := unknownArguments(given, parameters(s))
+	if place != "" {
+		for i := range faults {
+			faults[i] = place + ": " + faults[i]
+		}
+		place += "."
+	}
 	checked := make(map[string]any, len(given))
 	for p := s.Properties.Oldest(); p != nil; p = p.Next() {
 		name, param := p.Key, p.Value
@@ -55,23 +71,20 @@ func checkArguments(tool string, s *jsonschema.Schema, raw json.RawMessage) (jso
 		if value == nil {
 			switch {
 			case slices.Contains(s.Required, name):
-				faults = append(faults, fmt.Sprintf("%s is required: %s", name, param.Description))
+				faults = append(faults, fmt.Sprintf("%s is required: %s", place+name, param.Description))
 			case param.Default != nil:
 				checked[name] = param.Default
 			}
 			continue
 		}
-		value, fault := checkValue(name, param, value)
+		value, fault := checkValue(place+name, param, value)
 		if fault != "" {
 			faults = append(faults, fault)
 			continue
 		}
 		checked[name] = value
 	}
-	if len(faults) > 0 {
-		return nil, refuse("%s was not called: %s", tool, strings.Join(faults, "\n"))
-	}
-	return json.Marshal(checked)
+	return checked, faults
 }
 
 // parameters lists the names that a schema takes, in its order.
@@ -140,6 +153,9 @@ func checkValue(name string, s *jsonschema.Schema, v any) (any, string) {
 		if !ok {
 			return nil, fmt.Sprintf("%s must be an array, got %s", name, kindOf(v))
 		}
+		if s.MinItems != nil && uint64(len(list)) < *s.MinItems {
+			return nil, fmt.Sprintf("%s must have at least %d items, got %d", name, *s.MinItems, len(list))
+		}
 		if s.MaxItems != nil && uint64(len(list)) > *s.MaxItems {
 			return nil, fmt.Sprintf("%s must have at most %d items, got %d", name, *s.MaxItems, len(list))
 		}
@@ -151,6 +167,13 @@ func checkValue(name string, s *jsonschema.Schema, v any) (any, string) {
 			list[i] = value
 		}
 		return list, ""
+	case "object":
+		given, ok := v.(map[string]any)
+		if !ok {
+			return nil, fmt.Sprintf("%s must be an object, got %s", name, kindOf(v))
+		}
+		checked, faults := checkObject(name, s, given)
+		return checked, strings.Join(faults, "; ")
 	}
 	return nil, fmt.Sprintf("%s is of a type that this server can't check", name)
 }

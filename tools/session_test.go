@@ -37,7 +37,13 @@ func connect(t *testing.T, cfg tools.Config) *session {
 			t.Errorf("Close: %v", err)
 		}
 	})
-	s := server.NewMCPServer("test", "1", server.WithToolCapabilities(false))
+	return connectTo(t, set)
+}
+
+// connectTo starts a server with the tools of set and a client for it.
+func connectTo(t *testing.T, set *tools.Toolset) *session {
+	t.Helper()
+	s := server.NewMCPServer("test", "1", set.ServerOptions()...)
 	set.Register(s)
 	c, err := client.NewInProcessClient(s)
 	if err != nil {

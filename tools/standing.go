@@ -25,8 +25,11 @@ type standing struct {
 	// nothing can be found out.
 	text string
 
-	gone   bool // the VM is not there any more, or about to go
-	paused bool
+	gone bool // the VM is not there any more, or about to go
+
+	// still is the status of a VM that stands still with all that runs in it,
+	// paused or suspended, or "".
+	still string
 }
 
 // standingOf asks the daemon how vm stands.
@@ -37,20 +40,50 @@ func (t *Toolset) standingOf(ctx context.Context, vm slicer.SlicerNode) standing
 	if err != nil {
 		return standing{}
 	}
-	name := quote(handle(vm))
 	i := slices.IndexFunc(vms, func(other slicer.SlicerNode) bool { return other.Hostname == vm.Hostname })
 	if i < 0 {
-		return standing{gone: true, text: goneText(vm)}
+		return standing{gone: true, text: t.goneText(vm)}
 	}
-	switch status := strings.ToLower(vms[i].Status); {
-	case status == "paused":
-		return standing{paused: true, text: fmt.Sprintf("VM %s is paused. Call resume(vm=%s) first, then retry.", name, name)}
-	case status == "stopped" && !vms[i].Persistent:
-		return standing{gone: true, text: goneText(vm)}
-	case status == "stopped", status == "suspended":
-		return standing{text: fmt.Sprintf("VM %s is not running, it is %s. Use another VM, or ask the user to bring it back.", name, status)}
+	return t.standsAs(vms[i])
+}
+
+// standsAs is the standing of a VM as the daemon lists it.
+func (t *Toolset) standsAs(vm slicer.SlicerNode) standing {
+	switch status := strings.ToLower(vm.Status); {
+	case status == statusStopped && !vm.Persistent:
+		return standing{gone: true, text: t.goneText(vm)}
+	case status == statusPaused, status == statusSuspended:
+		return standing{text: wakeText(handle(vm), status), still: status}
+	case status == statusStopped:
+		return standing{text: wakeText(handle(vm), status)}
 	}
 	return standing{}
+}
+
+// The statuses of a VM that doesn't run, in lower case.
+const (
+	statusPaused    = "paused"
+	statusSuspended = "suspended"
+	statusStopped   = "stopped"
+)
+
+// wakingTool is the tool that brings back a VM that is paused, suspended or
+// stopped, or "". No call does so by itself.
+func wakingTool(status string) string {
+	switch status {
+	case statusPaused:
+		return "resume"
+	case statusSuspended:
+		return "restore"
+	case statusStopped:
+		return "relaunch"
+	}
+	return ""
+}
+
+// wakeText says that a VM doesn't run and what brings it back.
+func wakeText(vm, status string) string {
+	return fmt.Sprintf("VM %s is %s. Call %s(vm=%s) first, then retry.", quote(vm), status, wakingTool(status), quote(vm))
 }
 
 // standingAfter is standingOf for a call whose VM may have ended a moment ago:
@@ -70,6 +103,11 @@ func (t *Toolset) standingAfter(ctx context.Context, vm slicer.SlicerNode) stand
 	}
 }
 
-func goneText(vm slicer.SlicerNode) string {
-	return fmt.Sprintf("VM %s is gone: it was deleted or has ended, with all that was in it. Call list_vms to see what is there, or create_vm for a new one.", quote(handle(vm)))
+// goneText says that a VM is gone, and why and when where this server knows.
+func (t *Toolset) goneText(vm slicer.SlicerNode) string {
+	how := "it was deleted or has ended"
+	if seen, ok := t.sightings.find(vm.Hostname); ok && seen.ended() {
+		how = seen.String()
+	}
+	return fmt.Sprintf("VM %s is gone: %s, with all that was in it. Call list_vms to see what is there, or create_vm for a new one.", quote(handle(vm)), how)
 }

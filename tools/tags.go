@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	slicer "github.com/slicervm-mcp/slicervm-mcp/sdk"
@@ -48,6 +49,10 @@ func ordinaryTags(vm slicer.SlicerNode) []string {
 		reserved := slices.ContainsFunc(reservedTags(), func(key string) bool {
 			return key != tagExpires && strings.HasPrefix(tag, key)
 		})
+		if value, ok := strings.CutPrefix(tag, tagExpires); ok {
+			_, err := time.Parse(time.RFC3339, value)
+			reserved = err == nil
+		}
 		if !reserved {
 			tags = append(tags, tag)
 		}

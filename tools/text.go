@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -63,6 +64,12 @@ func quote(s string) string {
 		}
 	}
 	return strconv.QuoteToASCII(cut(s, 200))
+}
+
+// capital is a sentence with its first letter in upper case.
+func capital(s string) string {
+	r, n := utf8.DecodeRuneInString(s)
+	return string(unicode.ToUpper(r)) + s[n:]
 }
 
 // prefix is at most the first n bytes of s, ending between two characters.

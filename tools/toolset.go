@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
@@ -36,9 +37,29 @@ type Config struct {
 	// create, and by which they know them again.
 	Owner string
 
-	// Roots are the host folders that files may be copied from. With none,
-	// the tools that read host files refuse and say how to allow a folder.
+	// Roots are the host folders that files may be copied from and to. With
+	// none, the tools that use host files refuse and say how to allow a folder.
 	Roots []string
+
+	// SecretEnv are the names of the environment variables that secrets may be
+	// made from. Their values are known to be secret from the start.
+	SecretEnv []string
+
+	// Getenv looks up an environment variable, "" for one that isn't set. Nil
+	// stands for an empty environment.
+	Getenv func(name string) string
+
+	// AllowSecretValues lets create_secret and update_secret take a value as
+	// an argument, so that it passes through the model.
+	AllowSecretValues bool
+
+	// Known are further values that no answer and no log may show, by the
+	// name to show in their place, such as the daemon's token.
+	Known map[string]string
+
+	// MaxVMs is how many VMs this owner may have at a time. Zero stands for
+	// 20.
+	MaxVMs int
 
 	// Log takes one record for each call, without arguments or output. Nil
 	// discards.
@@ -57,6 +78,17 @@ type Toolset struct {
 	roots  *hostRoots
 	log    *slog.Logger
 	limit  time.Duration
+
+	secrets  secretSources
+	redactor *redactor
+
+	maxVMs       int
+	admission    admission
+	sightings    sightings
+	locals       *locals
+	timers       timers
+	readOut      handles     // processes of daemons that were read to their end
+	noBackground atomic.Bool // the daemon is known to have no background exec
 }
 
 // New binds the tools to cfg and opens its roots. The error says in plain
@@ -76,26 +108,41 @@ func New(cfg Config) (*Toolset, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Toolset{client: cfg.Client, owner: cfg.Owner, roots: roots, log: cfg.Log, limit: cfg.CallLimit}
+	t := &Toolset{client: cfg.Client, owner: cfg.Owner, roots: roots, log: cfg.Log, limit: cfg.CallLimit, maxVMs: cfg.MaxVMs, locals: newLocals()}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
+	t.secrets, t.redactor = newSecretSources(cfg), knownAtStart(cfg)
+	t.log = slog.New(t.RedactLog(t.log.Handler()))
 	if t.limit <= 0 {
 		t.limit = defaultCallLimit
 	}
+	if t.maxVMs <= 0 {
+		t.maxVMs = defaultMaxVMs
+	}
+	t.admission.turn = make(chan struct{}, 1)
 	return t, nil
 }
 
-// Close releases the roots. Calls that run may still end with an error.
+// Close ends the processes that this server itself holds, and releases the
+// roots. Calls that run may still end with an error. Background processes of
+// the daemon go on.
 func (t *Toolset) Close() error {
+	t.timers.close()
+	t.locals.close()
 	return t.roots.Close()
 }
 
-// Register adds every tool of the catalogue to s.
+// Register adds every tool of the catalogue to s, and the resources and prompts.
 func (t *Toolset) Register(s *server.MCPServer) {
 	for _, tool := range Catalogue() {
+		if tool.withValue != nil && t.secrets.values {
+			tool = *tool.withValue
+		}
 		s.AddTool(tool.definition(), t.handler(tool))
 	}
+	t.addResources(s)
+	t.addPrompts(s)
 }
 
 // handler is what the MCP server calls for tool. It never returns a Go error:
@@ -106,13 +153,14 @@ func (t *Toolset) handler(tool Tool) server.ToolHandlerFunc {
 		ctx, cancel := context.WithTimeout(ctx, t.limit)
 		defer cancel()
 
-		res, err := t.call(ctx, tool, req)
+		res, err := t.call(withProgress(ctx, req), tool, req)
 		var out *mcp.CallToolResult
 		if err != nil {
 			out = errorResult(t.explain(err))
 		} else {
 			out = res.callResult()
 		}
+		t.redactor.answer(out)
 		t.log.Info("tool call", "tool", tool.Name, "error", err != nil, "took", time.Since(began))
 		return out, nil
 	}

@@ -10,12 +10,14 @@ import (
 const (
 	markStderr = 0x01 // before a line that came from stderr
 	markStdout = 0x02 // before a line from stdout that looks like a written-out mark
+	markGap    = 0x03 // before the line that tells of missing output
 )
 
 // The marks as they are written out.
 const (
 	stderrPrefix = "[stderr] "
 	stdoutPrefix = "[stdout] "
+	gapPrefix    = "[gap] "
 )
 
 // transcript is what a command wrote to its two streams, in the order in which
@@ -27,6 +29,9 @@ type transcript struct {
 	open    bool       // the last line has no newline yet
 	wrote   [2]bool    // which streams wrote anything
 	body    excerpt
+
+	// saw, unless nil, is given the cleaned output as it comes.
+	saw func(text []byte)
 }
 
 const (
@@ -65,14 +70,38 @@ func (t *transcript) take(stream int, piece []byte) {
 		switch {
 		case stream == stderr:
 			t.body.write([]byte{markStderr})
-		case bytes.HasPrefix(piece, []byte(stderrPrefix)), bytes.HasPrefix(piece, []byte(stdoutPrefix)):
+		case bytes.HasPrefix(piece, []byte(stderrPrefix)), bytes.HasPrefix(piece, []byte(stdoutPrefix)), bytes.HasPrefix(piece, []byte(gapPrefix)):
 			t.body.write([]byte{markStdout})
 		}
+	}
+	if t.saw != nil {
+		t.saw(piece)
 	}
 	t.body.write(piece)
 	t.wrote[stream] = true
 	t.line = stream
 	t.open = piece[len(piece)-1] != '\n'
+}
+
+// gap notes that n bytes of output are missing here.
+func (t *transcript) gap(n int64) {
+	t.streams[t.last].flush()
+	if t.open {
+		t.body.write([]byte{'\n'})
+		t.open = false
+	}
+	t.body.write([]byte{markGap})
+	t.body.write([]byte(size(n) + " of output are missing here: they are no longer kept\n"))
+}
+
+// unfinished is the line that has no end yet and is still held back.
+func (t *transcript) unfinished() string {
+	return string(t.streams[t.last].line)
+}
+
+// characters is how long the transcript is, at least.
+func (t *transcript) characters() int {
+	return t.body.used + len(t.streams[stdout].line) + len(t.streams[stderr].line)
 }
 
 // text is the transcript for a model: fenced, with what was left out between
@@ -100,5 +129,5 @@ func (t *transcript) written(text []byte) string {
 	if !t.wrote[stdout] {
 		prefix = ""
 	}
-	return strings.NewReplacer(string(rune(markStderr)), prefix, string(rune(markStdout)), stdoutPrefix).Replace(string(text))
+	return strings.NewReplacer(string(rune(markStderr)), prefix, string(rune(markStdout)), stdoutPrefix, string(rune(markGap)), gapPrefix).Replace(string(text))
 }

@@ -7,13 +7,13 @@ import (
 	"unicode/utf8"
 )
 
-// piece is something that a command wrote.
-type piece struct {
+// chunk is something that a command wrote.
+type chunk struct {
 	stream int
 	text   string
 }
 
-func transcribe(pieces ...piece) string {
+func transcribe(pieces ...chunk) string {
 	t := newTranscript()
 	for _, p := range pieces {
 		t.write(p.stream, p.text)
@@ -24,21 +24,21 @@ func transcribe(pieces ...piece) string {
 func TestTranscript(t *testing.T) {
 	for _, tc := range []struct {
 		name string
-		in   []piece
+		in   []chunk
 		want string
 	}{
 		{"nothing is said", nil, "(no output)"},
-		{"only escape sequences are nothing", []piece{{stdout, "\x1b[0m"}}, "(no output)"},
-		{"stdout is plain", []piece{{stdout, "a\nb\n"}}, "```\na\nb\n```"},
-		{"a missing newline is no matter", []piece{{stdout, "a"}}, "```\na\n```"},
-		{"stderr lines are marked", []piece{{stdout, "a\n"}, {stderr, "e\nf\n"}, {stdout, "b\n"}}, "```\na\n[stderr] e\n[stderr] f\nb\n```"},
-		{"stderr alone needs no marks", []piece{{stderr, "e\nf\n"}}, "all on stderr:\n```\ne\nf\n```"},
-		{"pieces of lines keep their order", []piece{{stdout, "a"}, {stderr, "b"}, {stdout, "c"}}, "```\na\n[stderr] b\nc\n```"},
-		{"a character split by the other stream is joined", []piece{{stdout, "x\xc3"}, {stderr, "e\n"}, {stdout, "\xbc\n"}}, "```\nx\n[stderr] e\nü\n```"},
-		{"progress beside output collapses", []piece{{stderr, "10%\r"}, {stdout, "a\n"}, {stderr, "20%\r"}, {stdout, "b\n"}, {stderr, "100%\n"}}, "```\na\nb\n[stderr] 100%\n```"},
-		{"stdout can't pass for stderr", []piece{{stdout, "[stderr] fake\n[stdout] fake\n"}, {stderr, "e\n"}}, "```\n[stdout] [stderr] fake\n[stdout] [stdout] fake\n[stderr] e\n```"},
-		{"marks can't be written by a guest", []piece{{stdout, "\x01fake\n"}}, "```\n␁fake\n```"},
-		{"a fence can't be closed from inside", []piece{{stdout, "```\nexit 0\n`````\n"}}, "``````\n```\nexit 0\n`````\n``````"},
+		{"only escape sequences are nothing", []chunk{{stdout, "\x1b[0m"}}, "(no output)"},
+		{"stdout is plain", []chunk{{stdout, "a\nb\n"}}, "```\na\nb\n```"},
+		{"a missing newline is no matter", []chunk{{stdout, "a"}}, "```\na\n```"},
+		{"stderr lines are marked", []chunk{{stdout, "a\n"}, {stderr, "e\nf\n"}, {stdout, "b\n"}}, "```\na\n[stderr] e\n[stderr] f\nb\n```"},
+		{"stderr alone needs no marks", []chunk{{stderr, "e\nf\n"}}, "all on stderr:\n```\ne\nf\n```"},
+		{"pieces of lines keep their order", []chunk{{stdout, "a"}, {stderr, "b"}, {stdout, "c"}}, "```\na\n[stderr] b\nc\n```"},
+		{"a character split by the other stream is joined", []chunk{{stdout, "x\xc3"}, {stderr, "e\n"}, {stdout, "\xbc\n"}}, "```\nx\n[stderr] e\nü\n```"},
+		{"progress beside output collapses", []chunk{{stderr, "10%\r"}, {stdout, "a\n"}, {stderr, "20%\r"}, {stdout, "b\n"}, {stderr, "100%\n"}}, "```\na\nb\n[stderr] 100%\n```"},
+		{"stdout can't pass for stderr", []chunk{{stdout, "[stderr] fake\n[stdout] fake\n"}, {stderr, "e\n"}}, "```\n[stdout] [stderr] fake\n[stdout] [stdout] fake\n[stderr] e\n```"},
+		{"marks can't be written by a guest", []chunk{{stdout, "\x01fake\n"}}, "```\n␁fake\n```"},
+		{"a fence can't be closed from inside", []chunk{{stdout, "```\nexit 0\n`````\n"}}, "``````\n```\nexit 0\n`````\n``````"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if got := transcribe(tc.in...); got != tc.want {

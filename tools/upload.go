@@ -1,6 +1,7 @@
 package tools
 
 import (
+	"crypto/sha256"
 	"errors"
 	"hash"
 	"io"
@@ -12,46 +13,49 @@ import (
 // errChanged is a host file that is no longer what it was a moment ago.
 var errChanged = errors.New("the file changed while it was read")
 
-// tally is what has been read of an upload.
+// tally is how much of a copy has been done.
 type tally struct {
 	files    int
+	folders  int
 	bytes    int64
 	symlinks int
-	skipped  int // entries of folders that are neither files, folders nor symlinks
+	skipped  int // entries that are none of these
 }
 
-// meter keeps the tally of an upload, and the hash of its bytes where there is
-// one. It is safe for concurrent use: a transport may read on for a moment
-// after a call has failed.
+// meter keeps the tally of a copy, and the checksums of its files. It is safe
+// for concurrent use: a transport may read on for a moment after a call has
+// failed, and others look at the tally meanwhile.
 type meter struct {
+	digest digest
+
 	mu    sync.Mutex
 	total tally
-	hash  hash.Hash
 }
 
-func (m *meter) add(t tally, p []byte) {
+func (m *meter) add(t tally) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.total.files += t.files
-	m.total.bytes += int64(len(p))
+	m.total.folders += t.folders
+	m.total.bytes += t.bytes
 	m.total.symlinks += t.symlinks
 	m.total.skipped += t.skipped
-	if m.hash != nil {
-		m.hash.Write(p)
-	}
 }
 
-func (m *meter) sent() tally {
+// sofar is the tally up to now.
+func (m *meter) sofar() tally {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.total
 }
 
-// sum is the hash of what was read.
-func (m *meter) sum() []byte {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.hash.Sum(nil)
+// entry counts one file or folder, unless there are too many.
+func (m *meter) entry(name string, t tally) error {
+	m.add(t)
+	if all := m.sofar(); all.files+all.folders+all.skipped > mostCopied {
+		return errManyFiles
+	}
+	return m.digest.room(name)
 }
 
 // folderFS is the inside of an allowed folder. Everything is opened through
@@ -69,13 +73,20 @@ func (f folderFS) Open(name string) (fs.File, error) {
 	}
 	switch {
 	case info.IsDir():
-		return meteredFolder{file, f.meter}, nil
+		err = f.meter.entry(name, tally{folders: 1})
 	case info.Mode().IsRegular():
-		f.meter.add(tally{files: 1}, nil)
-		return meteredFile{file, f.meter}, nil
+		err = f.meter.entry(name, tally{files: 1})
+	default:
+		err = errChanged
 	}
-	file.Close()
-	return nil, &fs.PathError{Op: "open", Path: name, Err: errChanged}
+	if err != nil {
+		file.Close()
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	if info.IsDir() {
+		return meteredFolder{file, f.meter}, nil
+	}
+	return meteredFile{file, name, f.meter, sha256.New()}, nil
 }
 
 // Lstat implements fs.ReadLinkFS.
@@ -85,7 +96,7 @@ func (f folderFS) Lstat(name string) (fs.FileInfo, error) { return f.dir.Lstat(n
 func (f folderFS) ReadLink(name string) (string, error) {
 	target, err := f.dir.Readlink(name)
 	if err == nil {
-		f.meter.add(tally{symlinks: 1}, nil)
+		f.meter.add(tally{symlinks: 1})
 	}
 	return target, err
 }
@@ -101,30 +112,42 @@ func (d meteredFolder) ReadDir(n int) ([]fs.DirEntry, error) {
 	entries, err := d.ReadDirFile.ReadDir(n)
 	for _, e := range entries {
 		if !e.IsDir() && !e.Type().IsRegular() && e.Type() != fs.ModeSymlink {
-			d.meter.add(tally{skipped: 1}, nil)
+			d.meter.add(tally{skipped: 1})
 		}
 	}
 	return entries, err
 }
 
-// meteredFile counts the bytes that are read of it.
+// meteredFile counts the bytes that are read of it, and gives their checksum to
+// the meter when it is closed.
 type meteredFile struct {
 	fs.File
+	name  string
 	meter *meter
+	hash  hash.Hash
 }
 
 // Read implements fs.File.
 func (f meteredFile) Read(p []byte) (int, error) {
 	n, err := f.File.Read(p)
-	f.meter.add(tally{}, p[:n])
+	f.meter.add(tally{bytes: int64(n)})
+	f.hash.Write(p[:n])
 	return n, err
 }
 
-// fileFS holds one file, open already, under a name.
+// Close implements fs.File.
+func (f meteredFile) Close() error {
+	f.meter.digest.file(f.name, f.hash)
+	return f.File.Close()
+}
+
+// fileFS holds one file, open already, under a name. The checksum of what is read
+// of it is hash's.
 type fileFS struct {
 	entry *hostEntry
 	name  string
 	meter *meter
+	hash  hash.Hash
 }
 
 // Open implements fs.FS. What it returns reads the file from its beginning,
@@ -134,7 +157,7 @@ func (f fileFS) Open(name string) (fs.File, error) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
 	body := io.NewSectionReader(f.entry.file, 0, f.entry.info.Size())
-	return meteredFile{section{body, f.entry.info}, f.meter}, nil
+	return meteredFile{section{body, f.entry.info}, name, f.meter, f.hash}, nil
 }
 
 // section is a file that ends at the size it had when it was opened.

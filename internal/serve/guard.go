@@ -14,6 +14,8 @@ import (
 
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/mark3labs/mcp-go/server"
+
+	"github.com/slicervm-mcp/slicervm-mcp/tools"
 )
 
 const (
@@ -58,7 +60,7 @@ type call struct {
 	method string
 	token  string // "" is none
 	size   int
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 }
 
 // newGuard starts the writer's goroutine; close ends it.
@@ -142,9 +144,9 @@ func (g *guard) refuse(id json.RawMessage, code int, text string) {
 
 // admit starts serving a request, or refuses it.
 func (g *guard) admit(ctx context.Context, line []byte, c *call) {
-	ctx, c.cancel = context.WithCancel(ctx)
+	ctx, c.cancel = context.WithCancelCause(ctx)
 	if code, refusal := g.add(c); refusal != "" {
-		c.cancel()
+		c.cancel(nil)
 		g.refuse(c.id, code, refusal)
 		return
 	}
@@ -221,13 +223,13 @@ func (g *guard) cancel(id json.RawMessage) {
 		return
 	}
 	g.removeLocked(c)
-	c.cancel()
+	c.cancel(tools.ErrCancelled)
 }
 
 // serve runs one request to its answer.
 func (g *guard) serve(ctx context.Context, c *call, line []byte) {
 	defer g.handlers.Done()
-	defer c.cancel()
+	defer c.cancel(nil)
 	if c.method == methodCallTool {
 		select {
 		case g.running <- struct{}{}:
@@ -284,7 +286,7 @@ func (g *guard) finishCalls(ctx context.Context, hungUp func() bool, stop contex
 	g.closed = true
 	for _, c := range g.calls {
 		if c.method == methodListen {
-			c.cancel()
+			c.cancel(nil)
 		}
 	}
 	g.mu.Unlock()

@@ -1,0 +1,89 @@
+package tools
+
+import (
+	"context"
+	"regexp"
+	"time"
+)
+
+var _ = define(Tool{
+	Name:        "read_process",
+	Title:       "Read a process's output",
+	Description: "Read what a process of exec or a copy in a microVM wrote since cursor; waits for its end, a full page or a line that until matches. The first line says how it stands.",
+	Toolset:     toolsetExec,
+	Effect:      Reads,
+}, (*Toolset).readProcess)
+
+type readProcessInput struct {
+	processArgument
+	Cursor      string `json:"cursor,omitempty" jsonschema:"maxLength=40" jsonschema_description:"From an earlier answer. Default: the oldest output kept"`
+	WaitSeconds *int   `json:"wait_seconds,omitempty" jsonschema:"minimum=0,maximum=50,default=30" jsonschema_description:"Seconds to wait; 0 takes what is there"`
+	Until       string `json:"until,omitempty" jsonschema:"maxLength=1000" jsonschema_description:"RE2; return once a line matches"`
+	MaxLines    int    `json:"max_lines,omitempty" jsonschema:"minimum=1,maximum=2000" jsonschema_description:"Most lines of a page"`
+}
+
+func (t *Toolset) readProcess(ctx context.Context, in readProcessInput) (Result, error) {
+	from, err := parseCursor(in.Cursor)
+	if err != nil {
+		return Result{}, err
+	}
+	how := reader{paged: true, lines: in.MaxLines}
+	if in.Until != "" {
+		if how.until, err = regexp.Compile(in.Until); err != nil {
+			return Result{}, refuse("until is not a regular expression that RE2 knows: %s. Escape what is meant literally with \\.", oneLine(innermost(err), 200))
+		}
+	}
+	began := time.Now()
+	wait := time.Duration(0)
+	if in.WaitSeconds != nil {
+		wait = time.Duration(*in.WaitSeconds) * time.Second
+	}
+	how.follow = wait > 0
+	a, err := t.findProcess(ctx, in.processArgument)
+	if err != nil {
+		return Result{}, err
+	}
+	limit := t.within(killTime)
+	if how.follow {
+		limit = min(wait, limit)
+	}
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	saw, stop := t.progress(ctx, began)
+	how.saw = saw
+	a.reading, err = how.read(limited, a.process, from)
+	stop()
+	if ctx.Err() != nil {
+		return Result{}, ctx.Err()
+	}
+	if err != nil {
+		return t.readBroke(ctx, err, a)
+	}
+	if err := t.stands(ctx, &a); err != nil {
+		return Result{}, err
+	}
+	return t.outcome(ctx, a)
+}
+
+// stands completes what is known of a process with what the daemon says of it.
+func (t *Toolset) stands(ctx context.Context, a *processAnswer) error {
+	info, err := a.process.info(ctx)
+	if err != nil {
+		return onVM(handle(a.vm), err)
+	}
+	a.lifetime = info.lifetime
+	a.took = info.took(time.Now())
+	if !info.running && a.reading.end == nil && !a.reading.full && !a.reading.matched {
+		// It had ended before the place where this reading began.
+		a.reading.end = &info.end
+	}
+	return nil
+}
+
+// took is how long a process has run, or ran.
+func (p processInfo) took(now time.Time) time.Duration {
+	if !p.running && !p.ended.IsZero() {
+		return p.ended.Sub(p.started)
+	}
+	return max(now.Sub(p.started), 0)
+}
