@@ -16,7 +16,7 @@ build: ## build ./slicervm-mcp
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o slicervm-mcp .
 
 test: vet ## run vet and all tests with the race detector
-	go test -race -p 2 ./...
+	go test -race -p 2 -timeout 20m ./...
 
 demo: build ## take the built server through its main job, over a pipe, in the embedded sandbox
 	go run ./examples/tour -server ./slicervm-mcp -project examples/demo

@@ -30,7 +30,11 @@ type options struct {
 	stateDir string
 	roots    []string
 	owner    string
-	logLevel string
+	maxVMs   int
+
+	secretEnv    []string
+	secretValues bool
+	logLevel     string
 }
 
 func newServeCommand(p Process) *cobra.Command {
@@ -59,8 +63,11 @@ SLICER_TOKEN_FILE names.`,
 	f.StringVar(&o.network, "embedded-net", daemon.NetworkIsolated, "`network` of embedded VMs: isolated, or host to share this machine's,\nwith its ports and local services")
 	o.groups.add(cmd)
 	f.StringVar(&o.stateDir, "state-dir", "", "`folder` for the disks of embedded VMs (default slicervm-mcp in $XDG_STATE_HOME or ~/.local/state)")
-	f.StringArrayVar(&o.roots, "root", nil, "host `folder` that tools may read files from; may be repeated\n(default the working folder, unless your home is in it)")
+	f.StringArrayVar(&o.roots, "root", nil, "host `folder` that tools may copy files from and to; may be repeated\n(default the working folder, unless your home is in it)")
 	f.StringVar(&o.owner, "owner", "", "`name` in the tag owner=… by which this server knows its VMs again\n(default a hash of user, host and first root)")
+	f.IntVar(&o.maxVMs, "max-vms", 20, "how many `VMs` this owner may have at a time")
+	f.StringArrayVar(&o.secretEnv, "secret-env", nil, "`name` of an environment variable that tools may make a secret of; may be repeated (default none)")
+	f.BoolVar(&o.secretValues, "allow-secret-values", false, "let tools take a secret's value as an argument, which the model then sees")
 	f.StringVar(&o.logLevel, "log-level", "info", "log `level`: debug, info, warn or error")
 	return cmd
 }
@@ -76,6 +83,9 @@ func run(ctx context.Context, p Process, o options) (err error) {
 	}
 	if err := checkNetwork("--embedded-net", o.network); err != nil {
 		return err
+	}
+	if o.maxVMs < 1 {
+		return usageError{fmt.Sprintf("--max-vms is 1 at least, not %d", o.maxVMs)}
 	}
 	log := newLogger(p.Stderr, level, p.Getenv)
 	roots, project, err := settleRoots(p, o.roots)
@@ -95,15 +105,31 @@ func run(ctx context.Context, p Process, o options) (err error) {
 	client := slicer.NewSlicerClient(at.url, at.token, "slicervm-mcp/"+version(), nil)
 	defer client.CloseIdleConnections()
 
-	toolset, err := tools.New(tools.Config{Client: client, Owner: owner, Roots: roots, Log: log})
+	toolset, err := tools.New(tools.Config{
+		Client:            client,
+		Owner:             owner,
+		Roots:             roots,
+		MaxVMs:            o.maxVMs,
+		SecretEnv:         o.secretEnv,
+		Getenv:            p.Getenv,
+		AllowSecretValues: o.secretValues,
+		Log:               log,
+	})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, toolset.Close()) }()
-	srv := newMCPServer()
-	toolset.Register(srv)
+	log = slog.New(toolset.RedactLog(log.Handler()))
+	srv := newMCPServer(toolset)
 	log.Info("serving MCP on standard input and output", "version", version(), "daemon", at, "found_by", at.how, "owner", owner, "roots", roots)
 
+	tending, stopTending := context.WithCancel(ctx)
+	var tender sync.WaitGroup
+	tender.Go(func() { toolset.Tend(tending) })
+	defer func() {
+		stopTending()
+		tender.Wait()
+	}()
 	var probe sync.WaitGroup
 	probeCtx, endProbe := context.WithTimeout(ctx, probeLimit)
 	probe.Go(func() { warnUnreachable(probeCtx, client, log) })

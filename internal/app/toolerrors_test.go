@@ -84,8 +84,8 @@ func TestToolErrors(t *testing.T) {
 		{name: "a folder onto a file", tool: copied, args: folder("/etc/hostname"), fails: true, want: []string{"is a file and not a folder"}},
 		{name: "a name with a line break", tool: copied, args: into("/tmp/a\nb"), want: []string{`to "/tmp/a\nb"`}},
 		{name: "reading a name with a line break", tool: read, args: file("/tmp/a\nb"), want: []string{`"/tmp/a\nb", lines 1–1`}},
-		{name: "reading a folder", tool: read, args: file("/tmp"), fails: true, want: []string{`"/tmp" is a folder in VM "web"`, "ls -la -- /tmp"}},
-		{name: "reading a missing file", tool: read, args: file("/tmp/none"), fails: true, want: []string{`no file "/tmp/none" in VM "web"`}},
+		{name: "reading a folder", tool: read, args: file("/tmp"), fails: true, want: []string{`"/tmp" is a folder in VM "web"`, `list_files(vm="web", path="/tmp")`}},
+		{name: "reading a missing file", tool: read, args: file("/tmp/none"), fails: true, want: []string{`VM "web" has no "/tmp/none"`}},
 		{name: "reading below a file", tool: read, args: file("/etc/hostname/x"), fails: true, want: []string{"is a file and not a folder"}},
 		{name: "a secret of an id that is too large", tool: "create_secret", args: map[string]any{"name": "k", "from_file": "f", "user": "70000"}, fails: true, want: []string{`user "70000" can't own a secret`, "65535"}},
 
