@@ -579,6 +579,10 @@ func (d stalled) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, `{"version":"fake"}`)
 		return
 	}
+	if r.URL.Query().Has("tag") { // the server looks after its own VMs
+		fmt.Fprint(w, `[]`)
+		return
+	}
 	d.asked <- struct{}{}
 	<-r.Context().Done()
 }
