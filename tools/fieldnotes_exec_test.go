@@ -24,14 +24,14 @@ func stuck(ctx context.Context, p *slicertest.Proc, _ string) int {
 
 func TestField1AnswersComeInTime(t *testing.T) {
 	srv := slicertest.NewServer(t, slicertest.Options{Shell: launched(stuck)})
-	s := connect(t, tools.Config{Client: srv.Client(), CallLimit: 2 * time.Second})
+	s := connect(t, tools.Config{Client: srv.Client(), CallLimit: 6 * time.Second})
 	s.call("create_vm", args{})
 	began := time.Now()
 	got := s.call("exec", args{"command": "x", "yield_seconds": 50, "timeout_seconds": 86400})
 	handle := processOf(t, got)
 	s.call("read_process", args{"process": handle, "wait_seconds": 50, "until": "never"})
-	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("two calls of 2 s at most took %s", took)
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("two calls of 6 s at most took %s", took)
 	}
 }
 

@@ -71,9 +71,11 @@ func TestSudoLeavesSIGCONTOfAFrozenGuestToThaw(t *testing.T) {
 	if got, state := status(t, pid, "ShdPnd"), status(t, pid, "State"); got != pending || !strings.HasPrefix(state, "T") {
 		t.Errorf("after SIGCONT and SIGTERM the command is in state %q with %s pending, want it stopped with SIGTERM pending", state, got)
 	}
+	a.freezeMu.Lock()
 	if a.stopped == nil || a.stopped[pid] || !a.stopped[1] {
 		t.Errorf("thaw leaves %v stopped, want all but the command", a.stopped)
 	}
+	a.freezeMu.Unlock()
 	shim.Close()
 	<-obeyed
 	theirs.Close()
