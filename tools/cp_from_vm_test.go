@@ -288,7 +288,7 @@ func TestHostileArchives(t *testing.T) {
 		{"a name that leads up", entries(1, tar.Header{Typeflag: tar.TypeReg, Name: "../x"}), []string{"unsafe name"}},
 		{"an absolute name", entries(1, tar.Header{Typeflag: tar.TypeReg, Name: "/etc/x"}), []string{"unsafe name"}},
 		{"too many bytes", entries(1, tar.Header{Typeflag: tar.TypeReg, Name: "x", Size: 17 << 30}), []string{"more than 16 GiB", "nothing of it is left"}},
-		{"too many entries", entries(200_001, tar.Header{Typeflag: tar.TypeSymlink, Name: "x", Linkname: "/etc"}), []string{"200,000", "nothing of it is left"}},
+		{"too many entries", entries(200_001, tar.Header{Typeflag: tar.TypeDir, Name: "x"}), []string{"200,000", "nothing of it is left"}},
 		{"a symlink, and a file through it", func(w *tar.Writer) {
 			entries(1, tar.Header{Typeflag: tar.TypeSymlink, Name: "l", Linkname: "/tmp"})(w)
 			entries(1, tar.Header{Typeflag: tar.TypeReg, Name: "l/x"})(w)
@@ -315,7 +315,17 @@ func TestHostileArchives(t *testing.T) {
 				}
 				return
 			}
-			wantText(t, "cp_from_vm", s.fail("cp_from_vm", call), tc.want...)
+			res := s.raw(t.Context(), "cp_from_vm", call)
+			text, failed := textOf(t, res), res.IsError
+			if rest, slow := strings.CutPrefix(text, "still copying (process "); slow { // on a busy machine
+				process, _, _ := strings.Cut(rest, ")")
+				text = readEnd(t, s, process)
+				failed = !strings.HasPrefix(text, "exit 0")
+			}
+			if !failed {
+				t.Errorf("cp_from_vm succeeded: %s", text)
+			}
+			wantText(t, "cp_from_vm", text, tc.want...)
 			if left := onHost(t, root); len(left) > 0 {
 				t.Errorf("%d files are left", len(left))
 			}

@@ -228,7 +228,7 @@ func slowCopy(t *testing.T, route string) (s *session, srv *slicertest.Server, v
 // readEnd reads a process until it has ended.
 func readEnd(t *testing.T, s *session, process string) string {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		text := s.call("read_process", args{"process": process})
 		if !strings.HasPrefix(text, "still running") {
 			return text
