@@ -1,13 +1,28 @@
 package serve
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/mark3labs/mcp-go/server"
 )
+
+const (
+	httpSessionIdle = 30 * time.Minute // HTTPOptions.SessionIdle's default
+	httpMaxSessions = 1000             // HTTPOptions.MaxSessions' default
+
+	readyLimit = 3 * time.Second // for HTTPOptions.Ready's answer
+)
+
+// errClosing is the cause with which what Close cuts short ends.
+var errClosing = errors.New("the server is shutting down")
 
 // HTTPOptions are the options of NewHTTP. The zero value serves this machine
 // alone, without a token.
@@ -26,7 +41,7 @@ type HTTPOptions struct {
 
 	// AllowHosts are the names, beside those of this machine, by which it may
 	// be called over a loopback connection, as a proxy that keeps the Host
-	// header does.
+	// header does. One without a port stands for every port.
 	AllowHosts []string
 
 	// Stateless serves without sessions, so that several servers may take
@@ -38,8 +53,8 @@ type HTTPOptions struct {
 	// for 30 minutes.
 	SessionIdle time.Duration
 
-	// MaxSessions is how many sessions there may be at a time. Zero stands for
-	// 1,000.
+	// MaxSessions is how many sessions there may be at a time, and how many
+	// subscriptions/listen streams. Zero stands for 1,000.
 	MaxSessions int
 
 	// Ready says what is wrong with what this server needs, for /readyz. Nil
@@ -52,27 +67,183 @@ type HTTPOptions struct {
 
 // HTTP serves MCP over HTTP: streamable HTTP at /mcp, legacy SSE at /sse and
 // /message, and the pages /healthz, /readyz and /metrics.
+//
+// What mcp-go knows of the protocol is mcp-go's. It is used without sessions:
+// who may call, sessions, cancelling, progress, limits and ending in order are
+// dealt with here, in front of it.
 type HTTP struct {
-	mux *http.ServeMux
+	srv       *server.MCPServer
+	mcp       *server.StreamableHTTPServer
+	log       *slog.Logger
+	stateless bool
+	access    *access
+	sessions  *sessions
+	load      *load
+	listening chan struct{} // holds an element for every subscriptions/listen
+	routes    map[string]route
+
+	calls      context.Context // done when calls in flight have had their time
+	endCalls   context.CancelCauseFunc
+	streams    context.Context // done when streams are to end
+	endStreams context.CancelCauseFunc
+
+	mu      sync.Mutex
+	closed  bool
+	serving sync.WaitGroup // requests; none is added once closed is set
+}
+
+// route is what a path is served by.
+type route struct {
+	methods []string
+	open    bool // served without a token
+	serve   http.HandlerFunc
 }
 
 // NewHTTP returns a handler that serves srv. Close ends it.
 func NewHTTP(srv *server.MCPServer, opts HTTPOptions) *HTTP {
-	h := &HTTP{mux: http.NewServeMux()}
-	h.mux.Handle("/mcp", server.NewStreamableHTTPServer(srv))
-	h.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	log := cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
+	maxSessions := cmp.Or(opts.MaxSessions, httpMaxSessions)
+	h := &HTTP{
+		srv:       srv,
+		log:       log,
+		stateless: opts.Stateless,
+		access:    newAccess(opts),
+		sessions:  newSessions(maxSessions, cmp.Or(opts.SessionIdle, httpSessionIdle)),
+		load:      newLoad(),
+		listening: make(chan struct{}, maxSessions),
+	}
+	h.calls, h.endCalls = context.WithCancelCause(context.Background())
+	h.streams, h.endStreams = context.WithCancelCause(context.Background())
+	h.mcp = server.NewStreamableHTTPServer(srv,
+		server.WithStateLess(true),
+		server.WithDisableLocalhostProtection(true), // access knows the names that are allowed
+		server.WithHTTPContextFunc(h.withSession),
+		server.WithStreamableHTTPLogger(log),
+	)
+	h.routes = map[string]route{
+		"/mcp":     {methods: []string{http.MethodGet, http.MethodPost, http.MethodDelete}, serve: h.serveMCP},
+		"/healthz": {methods: []string{http.MethodGet, http.MethodHead}, open: true, serve: healthy},
+		"/readyz":  {methods: []string{http.MethodGet, http.MethodHead}, serve: h.ready(opts.Ready)},
+	}
+	if opts.Stateless {
+		h.routes["/mcp"] = route{methods: []string{http.MethodPost}, serve: h.serveMCP}
+	}
 	if opts.Metrics != nil {
-		h.mux.Handle("GET /metrics", opts.Metrics)
+		h.routes["/metrics"] = route{methods: []string{http.MethodGet, http.MethodHead}, serve: opts.Metrics.ServeHTTP}
 	}
 	return h
 }
 
 // ServeHTTP implements http.Handler.
-func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.mux.ServeHTTP(w, r) }
+func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	rt, known := h.routes[r.URL.Path]
+	r, ok := h.access.admit(w, r, rt)
+	if !ok {
+		return
+	}
+	switch {
+	case !known:
+		refuse(w, http.StatusNotFound, "there is nothing at this path: MCP is at /mcp")
+		return
+	case !rt.takes(r.Method):
+		w.Header().Set("Allow", strings.Join(rt.methods, ", "))
+		refuse(w, http.StatusMethodNotAllowed, "this path takes "+strings.Join(rt.methods, ", "))
+		return
+	case !h.begin():
+		w.Header().Set("Connection", "close")
+		busy(w, errClosing.Error())
+		return
+	}
+	defer h.serving.Done()
+	if r.Method != http.MethodPost {
+		rt.serve(w, r)
+		return
+	}
+	body, ok := h.load.take(w, r)
+	if !ok {
+		return
+	}
+	defer body.release()
+	r.Body = body
+	rt.serve(w, r)
+}
+
+func (rt route) takes(method string) bool {
+	return slices.Contains(rt.methods, method)
+}
+
+// begin enters a request, which then calls serving.Done. It reports false once
+// Close has been called.
+func (h *HTTP) begin() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return false
+	}
+	h.serving.Add(1)
+	return true
+}
+
+func (h *HTTP) closing() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.closed
+}
 
 // Sessions is how many sessions there are.
-func (h *HTTP) Sessions() int { return 0 }
+func (h *HTTP) Sessions() int { return h.sessions.count() }
 
 // Close takes no more requests, lets the calls in flight end until ctx is
-// done, and ends every session and stream.
-func (h *HTTP) Close(ctx context.Context) error { return nil }
+// done, and ends every session and stream. It returns ctx's error when calls
+// had to be cut short, and waits up to 5 seconds for those. The http.Server
+// that h answers for is closed after it.
+func (h *HTTP) Close(ctx context.Context) error {
+	h.mu.Lock()
+	h.closed = true
+	h.mu.Unlock()
+	h.endStreams(errClosing)
+	h.sessions.close()
+
+	ended := make(chan struct{})
+	go func() {
+		h.serving.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		h.endCalls(errClosing)
+		return nil
+	case <-ctx.Done():
+	}
+	h.endCalls(errClosing)
+	timer := time.NewTimer(stopGrace)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+		h.log.Warn("calls did not end when they were cancelled", "grace", stopGrace)
+	}
+	return ctx.Err()
+}
+
+// healthy says that the server runs.
+func healthy(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok") }
+
+// ready says whether the server can do its work. What is wrong is for the log
+// alone.
+func (h *HTTP) ready(check func(context.Context) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if check == nil {
+			say(w, http.StatusOK, "ok")
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), readyLimit)
+		defer cancel()
+		if err := check(ctx); err != nil {
+			h.log.Warn("not ready", "err", err)
+			say(w, http.StatusServiceUnavailable, "not ready: the daemon does not answer as it should")
+			return
+		}
+		say(w, http.StatusOK, "ok")
+	}
+}
