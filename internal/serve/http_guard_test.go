@@ -3,6 +3,7 @@ package serve_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -165,8 +166,8 @@ func TestHTTPRefusesWhatIsNoMessage(t *testing.T) {
 	f := newWebFixture()
 	w := newWeb(t, f, serve.HTTPOptions{})
 	session := w.open()
-	long := call("1", "echo", `{"text":"`+strings.Repeat("x", 8<<20)+`"}`)
-	full := call("1", "echo", `{"text":""}`)
+	long := call("1", "huge", `{"text":"`+strings.Repeat("x", 8<<20)+`"}`)
+	full := call("1", "huge", `{"text":""}`)
 	full = strings.Replace(full, `""`, `"`+strings.Repeat("x", 8<<20-len(full))+`"`, 1)
 	tests := []struct {
 		name    string
@@ -216,21 +217,13 @@ func TestHTTPRefusesWhatIsNoMessage(t *testing.T) {
 	}
 	t.Run("a message of more than 8 MiB in chunks", func(t *testing.T) {
 		req := w.request(t.Context(), "POST", "/mcp", "", session...)
-		req.Body, req.ContentLength = http.NoBody, -1
-		req.Body = struct {
-			*strings.Reader
-			noClose
-		}{Reader: strings.NewReader(long)}
+		req.Body, req.ContentLength = io.NopCloser(strings.NewReader(long)), -1
 		a, err := w.try(req)
 		if err != nil || a.status != 413 {
 			t.Errorf("POST of %d bytes in chunks = %d, %v, want 413", len(long), a.status, err)
 		}
 	})
 }
-
-type noClose struct{}
-
-func (noClose) Close() error { return nil }
 
 func TestHTTPPages(t *testing.T) {
 	var broken error

@@ -275,8 +275,8 @@ func (w *web) begin(req *http.Request) (resp *http.Response, events *bufio.Scann
 	}
 }
 
-// next is the next message of a stream, or comment; "" is its end.
-func next(t *testing.T, events *bufio.Scanner) string {
+// readNext is the next message of a stream, or comment; "" is its end.
+func readNext(t *testing.T, events *bufio.Scanner) string {
 	t.Helper()
 	for events.Scan() {
 		line := events.Text()

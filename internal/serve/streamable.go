@@ -141,6 +141,9 @@ func (p *post) parse() (code int, refusal string) {
 
 // metaVersion is the protocol's version as mcp-go reads it from a body.
 func metaVersion(body []byte) string {
+	if !bytes.Contains(body, []byte("protocolVersion")) {
+		return "" // not worth another look at all of it
+	}
 	var m struct {
 		Params struct {
 			Meta *mcp.Meta `json:"_meta"`
