@@ -19,13 +19,6 @@ import (
 )
 
 const (
-	maxLine     = 8 << 20  // bytes of one message from the client
-	maxRunning  = 256      // tool calls that run at once; more wait their turn
-	maxInFlight = 4096     // requests without an answer; more are refused
-	maxHeld     = 32 << 20 // bytes of the requests without an answer
-)
-
-const (
 	methodInitialize = string(mcp.MethodInitialize)
 	methodCallTool   = string(mcp.MethodToolsCall)
 	methodListen     = string(mcp.MethodSubscriptionsListen)
@@ -40,8 +33,8 @@ type guard struct {
 	w   *writer
 	log *slog.Logger
 
+	budget   *budget // may be shared with the guards of other clients
 	handlers sync.WaitGroup
-	running  chan struct{} // holds an element for every tool call that runs
 
 	// mu guards what follows. It may be taken with the writer's lock held,
 	// never the other way round, so that a client that doesn't read can
@@ -50,7 +43,6 @@ type guard struct {
 	closed bool
 	calls  map[string]*call // by idKey
 	tokens map[string]int   // progress tokens of calls, by tokenKey
-	held   int              // bytes of calls
 }
 
 // call is a request in flight.
@@ -64,14 +56,14 @@ type call struct {
 }
 
 // newGuard starts the writer's goroutine; close ends it.
-func newGuard(srv *server.MCPServer, w *writer, log *slog.Logger) *guard {
+func newGuard(srv *server.MCPServer, w *writer, b *budget, log *slog.Logger) *guard {
 	g := &guard{
-		srv:     srv,
-		w:       w,
-		log:     log,
-		running: make(chan struct{}, maxRunning),
-		calls:   make(map[string]*call),
-		tokens:  make(map[string]int),
+		srv:    srv,
+		w:      w,
+		log:    log,
+		budget: b,
+		calls:  make(map[string]*call),
+		tokens: make(map[string]int),
 	}
 	w.live = g.live
 	go w.relay()
@@ -99,19 +91,19 @@ func (g *guard) read(ctx context.Context, in io.Reader) error {
 	return nil
 }
 
-// dispatch deals with one line.
+// dispatch deals with one message, without space around it.
 func (g *guard) dispatch(ctx context.Context, line []byte) {
 	var m message
 	var syntax *json.SyntaxError
 	if err := json.Unmarshal(line, &m); errors.As(err, &syntax) {
-		g.refuse(nil, mcp.PARSE_ERROR, "the line is not JSON")
+		g.refuse(nil, mcp.PARSE_ERROR, "the message is not JSON")
 		return
 	}
 	// Other errors of Unmarshal are fields of the wrong type, left empty.
 	key, idOK := idKey(m.ID)
 	switch {
 	case bytes.HasPrefix(line, []byte("[")):
-		g.refuse(nil, mcp.INVALID_REQUEST, "batches are not supported: send one message a line")
+		g.refuse(nil, mcp.INVALID_REQUEST, "batches are not supported: send one message at a time")
 	case m.Method == "" && (m.Result != nil || m.Error != nil):
 		// The answer to a request that this server never sends.
 		g.log.Debug("an answer without a request")
@@ -167,11 +159,10 @@ func (g *guard) add(c *call) (code int, refusal string) {
 		return codeBusy, "the server is shutting down"
 	case g.calls[c.key] != nil:
 		return mcp.INVALID_REQUEST, "a request with this id is still in flight"
-	case len(g.calls) >= maxInFlight, len(g.calls) > 0 && g.held+c.size > maxHeld:
+	case !g.budget.take(c.size):
 		return codeBusy, "the server is busy: send this request again when others have been answered"
 	}
 	g.calls[c.key] = c
-	g.held += c.size
 	if c.token != "" {
 		g.tokens[c.token]++
 	}
@@ -192,7 +183,7 @@ func (g *guard) removeLocked(c *call) bool {
 		return false
 	}
 	delete(g.calls, c.key)
-	g.held -= c.size
+	g.budget.give(c.size)
 	if c.token != "" {
 		if g.tokens[c.token]--; g.tokens[c.token] == 0 {
 			delete(g.tokens, c.token)
@@ -232,8 +223,8 @@ func (g *guard) serve(ctx context.Context, c *call, line []byte) {
 	defer c.cancel(nil)
 	if c.method == methodCallTool {
 		select {
-		case g.running <- struct{}{}:
-			defer func() { <-g.running }()
+		case g.budget.running <- struct{}{}:
+			defer func() { <-g.budget.running }()
 		case <-ctx.Done():
 		}
 		if ctx.Err() != nil {
@@ -279,8 +270,21 @@ func (g *guard) finish(c *call, out []byte) {
 	g.w.write(out, func() bool { return g.remove(c) })
 }
 
+// busy reports whether requests are in flight, subscriptions aside.
+func (g *guard) busy() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, c := range g.calls {
+		if c.method != methodListen {
+			return true
+		}
+	}
+	return false
+}
+
 // finishCalls waits until every request has its answer, ctx is done, or the
-// client has hung up, which it tells stop. Subscriptions are ended.
+// client has hung up, which it tells stop. Subscriptions are ended. A nil
+// hungUp stands for a client that always stays.
 func (g *guard) finishCalls(ctx context.Context, hungUp func() bool, stop context.CancelCauseFunc) {
 	g.mu.Lock()
 	g.closed = true

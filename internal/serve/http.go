@@ -78,6 +78,7 @@ type HTTP struct {
 	stateless bool
 	access    *access
 	sessions  *sessions
+	sse       *sse
 	load      *load
 	listening chan struct{} // holds an element for every subscriptions/listen
 	routes    map[string]route
@@ -109,6 +110,7 @@ func NewHTTP(srv *server.MCPServer, opts HTTPOptions) *HTTP {
 		stateless: opts.Stateless,
 		access:    newAccess(opts),
 		sessions:  newSessions(maxSessions, cmp.Or(opts.SessionIdle, httpSessionIdle)),
+		sse:       newSSE(srv, opts),
 		load:      newLoad(),
 		listening: make(chan struct{}, maxSessions),
 	}
@@ -121,7 +123,9 @@ func NewHTTP(srv *server.MCPServer, opts HTTPOptions) *HTTP {
 		server.WithStreamableHTTPLogger(log),
 	)
 	h.routes = map[string]route{
-		"/mcp":     {methods: []string{http.MethodGet, http.MethodPost, http.MethodDelete}, serve: h.serveMCP},
+		"/mcp":      {methods: []string{http.MethodGet, http.MethodPost, http.MethodDelete}, serve: h.serveMCP},
+		ssePath:     {methods: []string{http.MethodGet}, serve: h.sse.stream},
+		messagePath: {methods: []string{http.MethodPost}, serve: h.sse.message},
 		"/healthz": {methods: []string{http.MethodGet, http.MethodHead}, open: true, serve: healthy},
 		"/readyz":  {methods: []string{http.MethodGet, http.MethodHead}, serve: h.ready(opts.Ready)},
 	}
@@ -191,7 +195,7 @@ func (h *HTTP) closing() bool {
 }
 
 // Sessions is how many sessions there are.
-func (h *HTTP) Sessions() int { return h.sessions.count() }
+func (h *HTTP) Sessions() int { return h.sessions.count() + h.sse.count() }
 
 // Close takes no more requests, lets the calls in flight end until ctx is
 // done, and ends every session and stream. It returns ctx's error when calls

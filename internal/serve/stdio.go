@@ -25,6 +25,9 @@ const (
 
 	// hangUpInterval is how often StdioOptions.HungUp is asked.
 	hangUpInterval = 500 * time.Millisecond
+
+	// stdioSession is the session id of a Stdio: a server has one at a time.
+	stdioSession = "stdio"
 )
 
 // ErrHungUp is Stdio's error when the client stopped reading before every
@@ -64,7 +67,7 @@ func Stdio(ctx context.Context, srv *server.MCPServer, in io.Reader, out io.Writ
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	sess := newSession()
+	sess := newSession(stdioSession)
 	if err := srv.RegisterSession(ctx, sess); err != nil {
 		return fmt.Errorf("register the stdio session: %w", err)
 	}
@@ -73,7 +76,7 @@ func Stdio(ctx context.Context, srv *server.MCPServer, in io.Reader, out io.Writ
 	ctx, stop := context.WithCancelCause(srv.WithContext(ctx, sess))
 	defer stop(nil)
 	w := newWriter(out, sess.notifications, log, stop)
-	g := newGuard(srv, w, log)
+	g := newGuard(srv, w, newBudget(), log)
 
 	ended := make(chan error, 1)
 	go func() { ended <- g.read(ctx, in) }()

@@ -1,0 +1,134 @@
+package serve
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// sseKeepAlive is how often a stream sends a comment, so that what lies between
+// doesn't take it for dead, and a client that has gone in silence is noticed.
+const sseKeepAlive = 15 * time.Second
+
+// Why a stream ended, as the contexts of its calls say.
+var (
+	errStreamIdle    = errors.New("the stream was idle for too long")
+	errStreamClosing = errors.New("the server is shutting down")
+)
+
+// stream is one client's of sse.
+type stream struct {
+	guard   *guard
+	out     *eventWriter
+	stop    context.CancelCauseFunc // ends the stream
+	handler func(message []byte)    // gives the guard a message
+
+	mu   sync.Mutex
+	last time.Time // of the last message
+}
+
+// serve opens a stream and serves it until it ends, because of the error. The
+// contexts of its calls end with it.
+func (s *sse) serve(w http.ResponseWriter, r *http.Request) error {
+	sess := newSession(rand.Text()) // 128 bits at least
+	if err := s.srv.RegisterSession(r.Context(), sess); err != nil {
+		http.Error(w, "the session cannot be registered", http.StatusInternalServerError)
+		return fmt.Errorf("register the session: %w", err)
+	}
+	defer s.srv.UnregisterSession(context.WithoutCancel(r.Context()), sess.id)
+
+	out := newEventWriter(w)
+	// A client that has gone doesn't read: what is going out to it is given up.
+	gone := make(chan struct{})
+	stays := context.AfterFunc(r.Context(), func() {
+		defer close(gone)
+		out.end()
+	})
+	defer func() {
+		out.end()
+		if !stays() {
+			<-gone
+		}
+	}()
+
+	ctx, stop := context.WithCancelCause(s.srv.WithContext(r.Context(), sess))
+	g := newGuard(s.srv, newWriter(out, sess.notifications, s.log, stop), s.budget, s.log)
+	st := &stream{
+		guard:   g,
+		out:     out,
+		stop:    stop,
+		handler: func(message []byte) { g.dispatch(ctx, message) },
+		last:    time.Now(),
+	}
+	s.add(sess.id, st)
+	err := st.open(w, messagePath+"?sessionId="+sess.id)
+	if err == nil {
+		err = st.watch(ctx, s.idle)
+	}
+	s.remove(sess.id)
+	stop(err)
+	if !g.close(stopGrace) {
+		s.log.Warn("calls did not end with their stream", "grace", stopGrace)
+	}
+	return err
+}
+
+// open begins the answer: it tells the client where to post.
+func (st *stream) open(w http.ResponseWriter, endpoint string) error {
+	// The server's time limits are for requests that end. Where they can't be
+	// taken away, they hold.
+	_ = st.out.rc.SetReadDeadline(time.Time{})
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
+	if err := st.out.endpoint(endpoint); err != nil {
+		return fmt.Errorf("write to the client: %w", err)
+	}
+	return nil
+}
+
+// watch waits for the end of the stream and returns what ended it.
+func (st *stream) watch(ctx context.Context, idle time.Duration) error {
+	alive := time.NewTicker(sseKeepAlive)
+	defer alive.Stop()
+	timer := time.NewTimer(idle)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-alive.C:
+			if err := st.out.keepAlive(); err != nil {
+				return fmt.Errorf("write to the client: %w", err)
+			}
+		case <-timer.C:
+			left := idle - time.Since(st.lastMessage())
+			if st.guard.busy() {
+				left = idle
+			}
+			if left <= 0 {
+				return errStreamIdle
+			}
+			timer.Reset(left)
+		}
+	}
+}
+
+// deliver takes a message from the client.
+func (st *stream) deliver(message []byte) {
+	st.mu.Lock()
+	st.last = time.Now()
+	st.mu.Unlock()
+	st.handler(message)
+}
+
+func (st *stream) lastMessage() time.Time {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.last
+}
