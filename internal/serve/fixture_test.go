@@ -21,6 +21,7 @@ type fixture struct {
 	*server.MCPServer
 	started chan string // the label of each wait call that has started
 	ended   chan error  // how each wait call's context ended
+	causes  chan error  // and why
 	release chan struct{}
 }
 
@@ -29,6 +30,7 @@ func newFixture() *fixture {
 		MCPServer: server.NewMCPServer("fixture", "1", server.WithToolCapabilities(true)),
 		started:   make(chan string, 10_000),
 		ended:     make(chan error, 10_000),
+		causes:    make(chan error, 10_000),
 		release:   make(chan struct{}),
 	}
 	tool := func(name string, h server.ToolHandlerFunc) {
@@ -52,6 +54,7 @@ func newFixture() *fixture {
 		case <-ctx.Done():
 		}
 		f.ended <- ctx.Err()
+		f.causes <- context.Cause(ctx)
 		return mcp.NewToolResultText("waited"), nil
 	})
 	tool("progress", func(ctx context.Context, r mcp.CallToolRequest) (*mcp.CallToolResult, error) {
@@ -73,6 +76,9 @@ func newFixture() *fixture {
 			})
 		}()
 		return mcp.NewToolResultText("done"), nil
+	})
+	tool("fail", func(context.Context, mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+		return mcp.NewToolResultError("it failed"), nil
 	})
 	tool("panic", func(context.Context, mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		panic("a secret")
