@@ -9,7 +9,9 @@ import (
 )
 
 const (
-	// writeLimit is how long a client may take to read writeChunk bytes.
+	// writeLimit is how long a client may take to read writeChunk bytes. It is
+	// longer than sseKeepAlive: HTTP/2 would end a stream at its deadline,
+	// whether something is being written or not.
 	writeLimit = 30 * time.Second
 	writeChunk = 256 << 10
 )
@@ -61,12 +63,8 @@ func (e *eventWriter) keepAlive() error {
 }
 
 // send writes parts and flushes. The caller holds out.
-func (e *eventWriter) send(parts ...[]byte) (err error) {
-	defer func() {
-		if errEnd := e.rest(); err == nil {
-			err = errEnd
-		}
-	}()
+func (e *eventWriter) send(parts ...[]byte) error {
+	defer e.rest()
 	for _, part := range parts {
 		for len(part) > 0 {
 			chunk := part[:min(len(part), writeChunk)]
@@ -93,16 +91,10 @@ func (e *eventWriter) begin() error {
 	return e.rc.SetWriteDeadline(time.Now().Add(writeLimit))
 }
 
-// rest takes the time limit away: HTTP/2 would end a stream at its deadline
-// whether something is written or not.
-func (e *eventWriter) rest() error {
+func (e *eventWriter) rest() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.busy = false
-	if e.ended {
-		return nil
-	}
-	return e.rc.SetWriteDeadline(time.Time{})
 }
 
 // end fails the event that is going out, if there is one, and all later ones.

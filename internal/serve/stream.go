@@ -44,13 +44,13 @@ func (s *sse) serve(w http.ResponseWriter, r *http.Request) error {
 	out := newEventWriter(w)
 	// A client that has gone doesn't read: what is going out to it is given up.
 	gone := make(chan struct{})
-	stays := context.AfterFunc(r.Context(), func() {
+	unwatch := context.AfterFunc(r.Context(), func() {
 		defer close(gone)
 		out.end()
 	})
 	defer func() {
 		out.end()
-		if !stays() {
+		if !unwatch() {
 			<-gone
 		}
 	}()
@@ -79,9 +79,6 @@ func (s *sse) serve(w http.ResponseWriter, r *http.Request) error {
 
 // open begins the answer: it tells the client where to post.
 func (st *stream) open(w http.ResponseWriter, endpoint string) error {
-	// The server's time limits are for requests that end. Where they can't be
-	// taken away, they hold.
-	_ = st.out.rc.SetReadDeadline(time.Time{})
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
