@@ -34,6 +34,18 @@ func (b *budget) take(size int) bool {
 	return true
 }
 
+// grow sets aside more for a request, which then gives that back too. It
+// reports false when there is not so much left.
+func (b *budget) grow(size int) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if size > maxHeld-b.bytes {
+		return false
+	}
+	b.bytes += size
+	return true
+}
+
 // give gives back what take set aside.
 func (b *budget) give(size int) {
 	b.mu.Lock()

@@ -79,7 +79,7 @@ type HTTP struct {
 	access    *access
 	sessions  *sessions
 	sse       *sse
-	load      *load
+	budget    *budget
 	listening chan struct{} // holds an element for every subscriptions/listen
 	routes    map[string]route
 
@@ -102,17 +102,19 @@ type route struct {
 
 // NewHTTP returns a handler that serves srv. Close ends it.
 func NewHTTP(srv *server.MCPServer, opts HTTPOptions) *HTTP {
-	log := cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
-	maxSessions := cmp.Or(opts.MaxSessions, httpMaxSessions)
+	opts.Log = cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
+	opts.MaxSessions = cmp.Or(opts.MaxSessions, httpMaxSessions)
+	opts.SessionIdle = cmp.Or(opts.SessionIdle, httpSessionIdle)
+	budget := newBudget()
 	h := &HTTP{
 		srv:       srv,
-		log:       log,
+		log:       opts.Log,
 		stateless: opts.Stateless,
 		access:    newAccess(opts),
-		sessions:  newSessions(maxSessions, cmp.Or(opts.SessionIdle, httpSessionIdle)),
-		sse:       newSSE(srv, opts),
-		load:      newLoad(),
-		listening: make(chan struct{}, maxSessions),
+		sessions:  newSessions(opts.MaxSessions, opts.SessionIdle),
+		sse:       newSSE(srv, opts, budget),
+		budget:    budget,
+		listening: make(chan struct{}, opts.MaxSessions),
 	}
 	h.calls, h.endCalls = context.WithCancelCause(context.Background())
 	h.streams, h.endStreams = context.WithCancelCause(context.Background())
@@ -120,14 +122,14 @@ func NewHTTP(srv *server.MCPServer, opts HTTPOptions) *HTTP {
 		server.WithStateLess(true),
 		server.WithDisableLocalhostProtection(true), // access knows the names that are allowed
 		server.WithHTTPContextFunc(h.withSession),
-		server.WithStreamableHTTPLogger(log),
+		server.WithStreamableHTTPLogger(opts.Log),
 	)
 	h.routes = map[string]route{
 		"/mcp":      {methods: []string{http.MethodGet, http.MethodPost, http.MethodDelete}, serve: h.serveMCP},
 		ssePath:     {methods: []string{http.MethodGet}, serve: h.sse.stream},
 		messagePath: {methods: []string{http.MethodPost}, serve: h.sse.message},
-		"/healthz": {methods: []string{http.MethodGet, http.MethodHead}, open: true, serve: healthy},
-		"/readyz":  {methods: []string{http.MethodGet, http.MethodHead}, serve: h.ready(opts.Ready)},
+		"/healthz":  {methods: []string{http.MethodGet, http.MethodHead}, open: true, serve: healthy},
+		"/readyz":   {methods: []string{http.MethodGet, http.MethodHead}, serve: h.ready(opts.Ready)},
 	}
 	if opts.Stateless {
 		h.routes["/mcp"] = route{methods: []string{http.MethodPost}, serve: h.serveMCP}
@@ -163,7 +165,7 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rt.serve(w, r)
 		return
 	}
-	body, ok := h.load.take(w, r)
+	body, ok := takeBody(h.budget, w, r)
 	if !ok {
 		return
 	}
@@ -210,6 +212,7 @@ func (h *HTTP) Close(ctx context.Context) error {
 
 	ended := make(chan struct{})
 	go func() {
+		h.sse.close(ctx)
 		h.serving.Wait()
 		close(ended)
 	}()

@@ -2,16 +2,11 @@ package serve
 
 import (
 	"bytes"
-	"cmp"
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -22,12 +17,9 @@ const (
 	ssePath     = "/sse"
 	messagePath = "/message"
 
-	// sseBodyLimit is how long a client may take to send one message.
-	sseBodyLimit = time.Minute
-
 	// sseRetry is after how many seconds a client that found no room for
 	// another stream may ask again.
-	sseRetry = 30
+	sseRetry = "30"
 )
 
 // sse serves the HTTP+SSE transport of 2024-11-05: a client opens a stream,
@@ -41,8 +33,7 @@ type sse struct {
 	stateless bool
 	idle      time.Duration
 	max       int
-	budget    *budget // of the requests in flight
-	reading   *budget // of the messages that are being read
+	budget    *budget
 
 	serving sync.WaitGroup // of open
 
@@ -52,16 +43,16 @@ type sse struct {
 	streams map[string]*stream // by session id
 }
 
-// newSSE uses Log, Stateless, SessionIdle and MaxSessions of opts.
-func newSSE(srv *server.MCPServer, opts HTTPOptions) *sse {
+// newSSE uses Log, Stateless, SessionIdle and MaxSessions of opts, which are
+// set.
+func newSSE(srv *server.MCPServer, opts HTTPOptions, b *budget) *sse {
 	return &sse{
 		srv:       srv,
-		log:       cmp.Or(opts.Log, slog.New(slog.DiscardHandler)),
+		log:       opts.Log,
 		stateless: opts.Stateless,
-		idle:      cmp.Or(opts.SessionIdle, 30*time.Minute),
-		max:       cmp.Or(opts.MaxSessions, 1000),
-		budget:    newBudget(),
-		reading:   newBudget(),
+		idle:      opts.SessionIdle,
+		max:       opts.MaxSessions,
+		budget:    b,
 		streams:   make(map[string]*stream),
 	}
 }
@@ -78,13 +69,9 @@ func (s *sse) stream(w http.ResponseWriter, r *http.Request) {
 	if s.refuseStateless(w) {
 		return
 	}
-	if r.Method != http.MethodGet {
-		w.Header().Set("Allow", http.MethodGet)
-		http.Error(w, "a stream is opened with GET", http.StatusMethodNotAllowed)
-		return
-	}
 	if refusal := s.enter(); refusal != "" {
-		unavailable(w, sseRetry, refusal)
+		w.Header().Set("Retry-After", sseRetry)
+		refuse(w, http.StatusServiceUnavailable, refusal)
 		return
 	}
 	defer s.leave()
@@ -99,7 +86,7 @@ func (s *sse) enter() (refusal string) {
 	defer s.mu.Unlock()
 	switch {
 	case s.closed:
-		return errStreamClosing.Error()
+		return errClosing.Error()
 	case s.open >= s.max:
 		return "there are too many streams: close one, or try again later"
 	}
@@ -120,7 +107,7 @@ func (s *sse) add(id string, st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		st.stop(errStreamClosing)
+		st.stop(errClosing)
 		return
 	}
 	s.streams[id] = st
@@ -146,47 +133,30 @@ func (s *sse) message(w http.ResponseWriter, r *http.Request) {
 	}
 	id := r.URL.Query().Get("sessionId")
 	if id == "" {
-		http.Error(w, "sessionId is missing: post to the URL that the stream's endpoint event says", http.StatusBadRequest)
+		refuse(w, http.StatusBadRequest, "sessionId is missing: post to the URL that the stream's endpoint event says")
 		return
 	}
 	st := s.find(id)
 	if st == nil {
-		http.Error(w, "there is no such stream (any more): open one with GET "+ssePath, http.StatusNotFound)
+		refuse(w, http.StatusNotFound, "there is no such stream, or no longer: open one with GET "+ssePath)
 		return
 	}
-	size := int(min(r.ContentLength, maxLine+1))
-	if size < 0 {
-		size = maxLine
-	}
-	if size > maxLine {
-		refuseLong(w)
+	body, err := bodyOf(r)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, "the message did not arrive whole")
 		return
 	}
-	if !s.reading.take(size) {
-		unavailable(w, 1, "too many messages are being sent: send this one again")
-		return
-	}
-	defer s.reading.give(size)
-	// Without it the server's own time limit holds.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(sseBodyLimit))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxLine))
-	var tooLong *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLong):
-		refuseLong(w)
-		return
-	case err != nil:
-		http.Error(w, "the message did not come whole", http.StatusBadRequest)
-		return
+	if b, ok := r.Body.(*heldBody); ok {
+		b.release() // the guard holds the message from here on
 	}
 	st.deliver(bytes.TrimSpace(body))
 	w.WriteHeader(http.StatusAccepted)
 }
 
 // close takes no more streams and requests, lets the calls in flight be
-// answered until ctx is done, which then is its error, and ends every stream.
-// It returns when all have ended, a few seconds after ctx at most.
-func (s *sse) close(ctx context.Context) error {
+// answered until ctx is done, and ends every stream. It returns when all have
+// ended, a few seconds after ctx at most.
+func (s *sse) close(ctx context.Context) {
 	s.mu.Lock()
 	s.closed = true
 	streams := slices.Collect(maps.Values(s.streams))
@@ -196,29 +166,17 @@ func (s *sse) close(ctx context.Context) error {
 	for _, st := range streams {
 		ending.Go(func() {
 			st.guard.finishCalls(ctx, nil, st.stop)
-			st.stop(errStreamClosing)
+			st.stop(errClosing)
 		})
 	}
 	ending.Wait()
-	err := ctx.Err()
 	s.serving.Wait()
-	return err
 }
 
 // refuseStateless answers a request that needs a session when there are none.
 func (s *sse) refuseStateless(w http.ResponseWriter) bool {
 	if s.stateless {
-		http.Error(w, "this server keeps no sessions, which legacy SSE needs: use streamable HTTP at /mcp", http.StatusNotFound)
+		refuse(w, http.StatusNotFound, "this server keeps no sessions, which legacy SSE needs: use streamable HTTP at /mcp")
 	}
 	return s.stateless
-}
-
-func refuseLong(w http.ResponseWriter) {
-	http.Error(w, fmt.Sprintf("the message is longer than %d bytes", maxLine), http.StatusRequestEntityTooLarge)
-}
-
-// unavailable asks a client to come again after so many seconds.
-func unavailable(w http.ResponseWriter, seconds int, text string) {
-	w.Header().Set("Retry-After", strconv.Itoa(seconds))
-	http.Error(w, text, http.StatusServiceUnavailable)
 }

@@ -16,14 +16,14 @@ import (
 	"github.com/slicervm-mcp/slicervm-mcp/internal/serve"
 )
 
-// modern is a request of the newest era, which has no initialize.
-func modern(id, method, params string) string {
+// modernLine is a request of the newest era, which has no initialize.
+func modernLine(id, method, params string) string {
 	return fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"method":%q,"params":{%s"_meta":{`+
 		`"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`, id, method, params)
 }
 
 func TestSSEServesTheLibrarysClient(t *testing.T) {
-	w := newWeb(t, newFixture(), serve.HTTPOptions{})
+	w := newSSEWeb(t, newFixture(), serve.HTTPOptions{})
 	c, err := mcpclient.NewSSEMCPClient(w.url + "/sse")
 	if err != nil {
 		t.Fatal(err)
@@ -87,9 +87,9 @@ func TestSSEAnswersEachMessage(t *testing.T) {
 		{"2025-03-26", hello("2025-03-26"), "0: result"},
 		{"2025-06-18", hello("2025-06-18"), "0: result"},
 		{"2025-11-25", hello("2025-11-25"), "0: result"},
-		{"2026-07-28 says hello by asking", modern("1", "server/discover", ""), "1: result"},
-		{"2026-07-28 lists without a hello", modern("1", "tools/list", ""), "1: result"},
-		{"2026-07-28 calls without a hello", modern("1", "tools/call", `"name":"echo","arguments":{"text":"hi"},`), "1: hi"},
+		{"2026-07-28 says hello by asking", modernLine("1", "server/discover", ""), "1: result"},
+		{"2026-07-28 lists without a hello", modernLine("1", "tools/list", ""), "1: result"},
+		{"2026-07-28 calls without a hello", modernLine("1", "tools/call", `"name":"echo","arguments":{"text":"hi"},`), "1: hi"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -145,7 +145,7 @@ func TestSSERefuses(t *testing.T) {
 }
 
 func TestSSEHasNoPlaceWithoutSessions(t *testing.T) {
-	w := newWeb(t, newFixture(), serve.HTTPOptions{Stateless: true})
+	w := newSSEWeb(t, newFixture(), serve.HTTPOptions{Stateless: true})
 	for _, tt := range []struct{ method, path string }{{"GET", "/sse"}, {"POST", "/message?sessionId=1"}} {
 		var body io.Reader
 		if tt.method == http.MethodPost {
@@ -197,7 +197,7 @@ func TestSSECarriesHugeAnswers(t *testing.T) {
 	f.AddTool(mcp.NewTool("huge"), func(context.Context, mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		return mcp.NewToolResultText(strings.Repeat("0123456789abcde\n", 1<<19)), nil // 8 MiB
 	})
-	s := newWeb(t, f, serve.HTTPOptions{}).open()
+	s := newSSEWeb(t, f, serve.HTTPOptions{}).open()
 	defer s.cut()
 	s.send(call("1", "huge", `{}`))
 	if got, want := s.receive().String(), "1: "+strings.Repeat("0123456789abcde\n", 1<<19); got != want {

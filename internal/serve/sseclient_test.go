@@ -17,16 +17,16 @@ import (
 	"github.com/slicervm-mcp/slicervm-mcp/internal/serve"
 )
 
-// web is an HTTP that is being served.
-type web struct {
+// sseWeb is an HTTP that is being served.
+type sseWeb struct {
 	*serve.HTTP
 	t      *testing.T
 	url    string
 	client *http.Client
 }
 
-// newWeb serves f on a loopback port until the test ends.
-func newWeb(t *testing.T, f *fixture, opts serve.HTTPOptions) *web {
+// newSSEWeb serves f on a loopback port until the test ends.
+func newSSEWeb(t *testing.T, f *fixture, opts serve.HTTPOptions) *sseWeb {
 	t.Helper()
 	h := serve.NewHTTP(f.MCPServer, opts)
 	srv := httptest.NewServer(h)
@@ -34,7 +34,7 @@ func newWeb(t *testing.T, f *fixture, opts serve.HTTPOptions) *web {
 		srv.CloseClientConnections()
 		srv.Close()
 	})
-	return &web{h, t, srv.URL, srv.Client()}
+	return &sseWeb{h, t, srv.URL, srv.Client()}
 }
 
 // memListener hands out the server's ends of pipes in memory, which block
@@ -75,7 +75,7 @@ func (l *memListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 
 // newMemoryWeb serves f in memory, for synctest, with the time limits of a
 // server of requests that end.
-func newMemoryWeb(t *testing.T, f *fixture, opts serve.HTTPOptions) *web {
+func newMemoryWeb(t *testing.T, f *fixture, opts serve.HTTPOptions) *sseWeb {
 	t.Helper()
 	h := serve.NewHTTP(f.MCPServer, opts)
 	l := &memListener{conns: make(chan net.Conn), done: make(chan struct{})}
@@ -91,11 +91,11 @@ func newMemoryWeb(t *testing.T, f *fixture, opts serve.HTTPOptions) *web {
 		}
 		time.Sleep(time.Second) // fake; net/http lets a connection that it refuses linger
 	})
-	return &web{h, t, "http://127.0.0.1", &http.Client{Transport: transport}}
+	return &sseWeb{h, t, "http://127.0.0.1", &http.Client{Transport: transport}}
 }
 
 // do sends a request and returns its answer, whose body it has read.
-func (w *web) do(method, path string, body io.Reader) (*http.Response, string) {
+func (w *sseWeb) do(method, path string, body io.Reader) (*http.Response, string) {
 	w.t.Helper()
 	req, err := http.NewRequestWithContext(w.t.Context(), method, w.url+path, body)
 	if err != nil {
@@ -118,7 +118,7 @@ func (w *web) do(method, path string, body io.Reader) (*http.Response, string) {
 
 // sseStream is the client's end of a stream.
 type sseStream struct {
-	*web
+	*sseWeb
 	endpoint string
 	out      chan string // the data of the messages
 	comments chan string
@@ -127,7 +127,7 @@ type sseStream struct {
 }
 
 // open opens a stream and says hello on it.
-func (w *web) open() *sseStream {
+func (w *sseWeb) open() *sseStream {
 	w.t.Helper()
 	s := w.openSilently()
 	go s.read()
@@ -146,7 +146,7 @@ type rawStream struct {
 }
 
 // openSilently opens a stream and reads its first event.
-func (w *web) openSilently() *rawStream {
+func (w *sseWeb) openSilently() *rawStream {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+"/sse", http.NoBody)
@@ -165,7 +165,7 @@ func (w *web) openSilently() *rawStream {
 	}
 	s := &rawStream{
 		sseStream: &sseStream{
-			web:      w,
+			sseWeb:   w,
 			out:      make(chan string, 10_000),
 			comments: make(chan string, 10_000),
 			end:      make(chan error, 1),

@@ -155,7 +155,7 @@ func TestSSEEndsIdleStreams(t *testing.T) {
 			time.AfterFunc(idle, func() { close(f.release) })
 		}, 2 * idle},
 		{"a subscription doesn't", func(_ *fixture, s *sseStream) {
-			s.send(modern("1", "subscriptions/listen", `"notifications":{"toolsListChanged":true},`))
+			s.send(modernLine("1", "subscriptions/listen", `"notifications":{"toolsListChanged":true},`))
 		}, idle + idle/2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -211,9 +211,8 @@ func TestSSEBoundsWhatAllStreamsHold(t *testing.T) {
 		}
 		s := w.open()
 		defer s.cut()
-		s.send(call("1", "wait", pad))
-		if got, want := s.receive().String(), "1: error -32000"; got != want {
-			t.Errorf("the fifth 7 MiB were answered with %q, want %q", got, want)
+		if got, want := s.post(call("1", "wait", pad)), http.StatusServiceUnavailable; got != want {
+			t.Errorf("the fifth 7 MiB were answered with %d, want %d", got, want)
 		}
 	})
 }
@@ -245,7 +244,7 @@ func TestSSECloseLetsCallsBeAnswered(t *testing.T) {
 		w := newMemoryWeb(t, f, serve.HTTPOptions{})
 		s := w.open()
 		s.send(call("1", "sleep", `{}`))
-		s.send(modern(`"sub"`, "subscriptions/listen", `"notifications":{"toolsListChanged":true},`))
+		s.send(modernLine(`"sub"`, "subscriptions/listen", `"notifications":{"toolsListChanged":true},`))
 		if got, want := s.receive().Method, "notifications/subscriptions/acknowledged"; got != want {
 			t.Fatalf("subscriptions/listen was followed by %q, want %q", got, want)
 		}
@@ -314,7 +313,7 @@ func TestSSEOverHTTP2(t *testing.T) {
 	srv.EnableHTTP2 = true
 	srv.StartTLS()
 	defer srv.Close()
-	w := &web{h, t, srv.URL, srv.Client()}
+	w := &sseWeb{h, t, srv.URL, srv.Client()}
 	s := w.open()
 	s.send(call("1", "echo", `{"text":"hi"}`))
 	if got, want := s.receive().String(), "1: hi"; got != want {

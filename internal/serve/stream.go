@@ -10,15 +10,8 @@ import (
 	"time"
 )
 
-// sseKeepAlive is how often a stream sends a comment, so that what lies between
-// doesn't take it for dead, and a client that has gone in silence is noticed.
-const sseKeepAlive = 15 * time.Second
-
-// Why a stream ended, as the contexts of its calls say.
-var (
-	errStreamIdle    = errors.New("the stream was idle for too long")
-	errStreamClosing = errors.New("the server is shutting down")
-)
+// errStreamIdle is why a stream ended, as the contexts of its calls say.
+var errStreamIdle = errors.New("the stream was idle for too long")
 
 // stream is one client's of sse.
 type stream struct {
@@ -36,12 +29,12 @@ type stream struct {
 func (s *sse) serve(w http.ResponseWriter, r *http.Request) error {
 	sess := newSession(rand.Text()) // 128 bits at least
 	if err := s.srv.RegisterSession(r.Context(), sess); err != nil {
-		http.Error(w, "the session cannot be registered", http.StatusInternalServerError)
+		refuse(w, http.StatusInternalServerError, "internal error")
 		return fmt.Errorf("register the session: %w", err)
 	}
 	defer s.srv.UnregisterSession(context.WithoutCancel(r.Context()), sess.id)
 
-	out := newEventWriter(w)
+	out := &eventWriter{wire: newWire(w)}
 	// A client that has gone doesn't read: what is going out to it is given up.
 	gone := make(chan struct{})
 	unwatch := context.AfterFunc(r.Context(), func() {
@@ -65,7 +58,7 @@ func (s *sse) serve(w http.ResponseWriter, r *http.Request) error {
 		last:    time.Now(),
 	}
 	s.add(sess.id, st)
-	err := st.open(w, messagePath+"?sessionId="+sess.id)
+	err := st.open(messagePath + "?sessionId=" + sess.id)
 	if err == nil {
 		err = st.watch(ctx, s.idle)
 	}
@@ -78,11 +71,8 @@ func (s *sse) serve(w http.ResponseWriter, r *http.Request) error {
 }
 
 // open begins the answer: it tells the client where to post.
-func (st *stream) open(w http.ResponseWriter, endpoint string) error {
-	h := w.Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
+func (st *stream) open(endpoint string) error {
+	st.out.wire.begin(http.StatusOK, typeEvents)
 	if err := st.out.endpoint(endpoint); err != nil {
 		return fmt.Errorf("write to the client: %w", err)
 	}
@@ -91,7 +81,7 @@ func (st *stream) open(w http.ResponseWriter, endpoint string) error {
 
 // watch waits for the end of the stream and returns what ended it.
 func (st *stream) watch(ctx context.Context, idle time.Duration) error {
-	alive := time.NewTicker(sseKeepAlive)
+	alive := time.NewTicker(commentInterval)
 	defer alive.Stop()
 	timer := time.NewTimer(idle)
 	defer timer.Stop()

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"runtime/debug"
 	"sync"
@@ -106,14 +105,6 @@ func (h *HTTP) post(w http.ResponseWriter, r *http.Request) {
 	}
 	defer s.done()
 	h.message(out, r, p, s)
-}
-
-// bodyOf is the body that load.take has read.
-func bodyOf(r *http.Request) ([]byte, error) {
-	if b, ok := r.Body.(*heldBody); ok {
-		return b.data, nil
-	}
-	return io.ReadAll(r.Body)
 }
 
 // parse fills in what the body says, or says why it is no message.
@@ -266,8 +257,8 @@ func (h *HTTP) serve(ctx context.Context, out *reply, p *post, c *channel) {
 func (h *HTTP) run(ctx context.Context, out *reply, p *post) {
 	if p.Method == methodCallTool {
 		select {
-		case h.load.running <- struct{}{}:
-			defer func() { <-h.load.running }()
+		case h.budget.running <- struct{}{}:
+			defer func() { <-h.budget.running }()
 		case <-ctx.Done():
 			return
 		}

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -15,6 +16,9 @@ const (
 	// comment, so that what lies between doesn't take it for dead.
 	commentInterval = 15 * time.Second
 )
+
+// errCut is the error of what is written to a wire after its end.
+var errCut = errors.New("the stream has ended")
 
 // wire writes to a client that may not be reading. One goroutine at a time
 // writes; cut may be called by any.
@@ -80,7 +84,7 @@ func (c *wire) inTime(do func() error) error {
 	c.mu.Lock()
 	if c.isCut {
 		c.mu.Unlock()
-		return http.ErrHandlerTimeout
+		return errCut
 	}
 	c.writing = true
 	// A writer without deadlines is a test's.

@@ -7,30 +7,18 @@ import (
 	"mime"
 	"net/http"
 	"os"
-	"sync"
 	"time"
 )
 
 // bodyTime is how long a client may take to send a request's body.
 const bodyTime = 30 * time.Second
 
-// load bounds what the requests of all clients take.
-type load struct {
-	running chan struct{} // holds an element for every tool call that runs
-
-	mu       sync.Mutex
-	requests int
-	held     int // bytes of their bodies
-}
-
-func newLoad() *load { return &load{running: make(chan struct{}, maxRunning)} }
-
 // heldBody is a request's body, read and counted.
 type heldBody struct {
 	*bytes.Reader
-	load *load
-	data []byte
-	held int
+	budget *budget
+	data   []byte
+	held   int // bytes of the budget
 }
 
 // Close does nothing: release ends what is held.
@@ -38,9 +26,9 @@ func (*heldBody) Close() error { return nil }
 
 var errBusy = errors.New("too much is held")
 
-// take reads the body of a POST, or answers why it is not taken and reports
-// false. The caller releases it.
-func (l *load) take(w http.ResponseWriter, r *http.Request) (*heldBody, bool) {
+// takeBody reads the body of a POST, or answers why it is not taken and
+// reports false. The caller releases it.
+func takeBody(b *budget, w http.ResponseWriter, r *http.Request) (*heldBody, bool) {
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || media != "application/json" {
 		refuse(w, http.StatusUnsupportedMediaType, "the content type must be application/json")
@@ -51,17 +39,17 @@ func (l *load) take(w http.ResponseWriter, r *http.Request) (*heldBody, bool) {
 		refuse(w, http.StatusRequestEntityTooLarge, "a message may have 8 MiB at most")
 		return nil, false
 	}
-	if !l.enter() {
+	if !b.take(0) {
 		busy(w, "the server is busy: send this request again when others have been answered")
 		return nil, false
 	}
-	b := &heldBody{load: l}
-	err = b.read(w, r)
+	body := &heldBody{budget: b}
+	err = body.read(w, r)
 	if err == nil {
-		b.Reader = bytes.NewReader(b.data)
-		return b, true
+		body.Reader = bytes.NewReader(body.data)
+		return body, true
 	}
-	b.release()
+	body.release()
 	w.Header().Set("Connection", "close") // the rest of the body is not read
 	var tooLarge *http.MaxBytesError
 	switch {
@@ -75,16 +63,6 @@ func (l *load) take(w http.ResponseWriter, r *http.Request) (*heldBody, bool) {
 		refuse(w, http.StatusBadRequest, "the message did not arrive whole")
 	}
 	return nil, false
-}
-
-func (l *load) enter() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.requests >= maxInFlight {
-		return false
-	}
-	l.requests++
-	return true
 }
 
 // read reads what arrives in time, and counts it as it arrives: a length that
@@ -116,20 +94,25 @@ func (b *heldBody) read(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (b *heldBody) hold(n int) bool {
-	b.load.mu.Lock()
-	defer b.load.mu.Unlock()
-	if b.load.held+n > maxHeld {
+	if !b.budget.grow(n) {
 		return false
 	}
-	b.load.held += n
 	b.held += n
 	return true
 }
 
-// release gives back what the request took.
+// release gives back what the request took, once.
 func (b *heldBody) release() {
-	b.load.mu.Lock()
-	defer b.load.mu.Unlock()
-	b.load.requests--
-	b.load.held -= b.held
+	if b.budget != nil {
+		b.budget.give(b.held)
+		b.budget = nil
+	}
+}
+
+// bodyOf is the body that takeBody has read.
+func bodyOf(r *http.Request) ([]byte, error) {
+	if b, ok := r.Body.(*heldBody); ok {
+		return b.data, nil
+	}
+	return io.ReadAll(r.Body)
 }
