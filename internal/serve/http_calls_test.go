@@ -241,7 +241,7 @@ func TestHTTPClientThatGoesAway(t *testing.T) {
 			})
 			receive(t, f.started, "the call to start")
 			hangUp()
-			receive(t, gone, "the client to go")
+			receive(t, gone, "the client to go") //nolint:errcheck // its error is that it went
 			cause := receive(t, f.ended, "the call's context to end")
 			if cause == nil || errors.Is(cause, tools.ErrCancelled) != isModern {
 				t.Errorf("the context of a call whose client went away ended with %v, cancelled = %t, want %t", cause, errors.Is(cause, tools.ErrCancelled), isModern)
@@ -255,7 +255,7 @@ func TestHTTPClientThatDoesNotReadIsCutOff(t *testing.T) {
 		f := newWebFixture()
 		w := newPipeWeb(t, f, serve.HTTPOptions{})
 		session := w.open()
-		_, _, end := w.begin(w.request(t.Context(), "POST", "/mcp", call("1", "huge", `{"size":20000000}`), session...))
+		_, _, end := w.begin(w.request(t.Context(), "POST", "/mcp", call("1", "huge", `{"size":20000000}`), session...)) //nolint:bodyclose // end closes it
 		defer end()
 		time.Sleep(time.Minute)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

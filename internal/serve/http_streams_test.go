@@ -24,8 +24,8 @@ func (f *webFixture) change() {
 // listen opens the stream of a session.
 func (w *web) listen(session []string) (next func() string, end func()) {
 	w.t.Helper()
-	resp, events, end := w.begin(w.request(w.t.Context(), http.MethodGet, "/mcp", "", append(session, "Accept", "text/event-stream")...))
-	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" {
+	resp, events, end := w.begin(w.request(w.t.Context(), http.MethodGet, "/mcp", "", append(session, "Accept", "text/event-stream")...)) //nolint:bodyclose // end closes it
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
 		w.t.Fatalf("GET = %d %q, want a stream", resp.StatusCode, resp.Header.Get("Content-Type"))
 	}
 	return func() string { return readNext(w.t, events) }, end
@@ -36,7 +36,7 @@ func (w *web) subscribe() (next func() string, end func()) {
 	w.t.Helper()
 	body, headers := modern(w.t, `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"toolsListChanged":true}}}`)
 	resp, events, end := w.begin(w.request(w.t.Context(), http.MethodPost, "/mcp", body, headers...))
-	if resp.StatusCode != 200 {
+	if resp.StatusCode != http.StatusOK {
 		w.t.Fatalf("subscriptions/listen = %d", resp.StatusCode)
 	}
 	next = func() string { return readNext(w.t, events) }

@@ -121,7 +121,7 @@ func newPipeWeb(t *testing.T, f *webFixture, opts serve.HTTPOptions) *web {
 	h := serve.NewHTTP(f.MCPServer, opts)
 	ln := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: time.Hour}
-	go srv.Serve(ln)
+	go srv.Serve(ln) //nolint:errcheck // that it was closed
 	tr := &http.Transport{DialContext: ln.dial, MaxIdleConnsPerHost: 1000}
 	w := &web{t: t, h: h, url: "http://pipe", client: &http.Client{Transport: tr}, stop: func() {
 		srv.Close()

@@ -3,6 +3,7 @@ package serve_test
 import (
 	"fmt"
 	"io"
+	"net/http"
 	"runtime"
 	"strings"
 	"testing"
@@ -127,7 +128,13 @@ func TestSSEGivesBackWhatParallelCallsTook(t *testing.T) {
 		for _, s := range open {
 			for i := range calls {
 				go func() {
-					resp, err := w.client.Post(w.url+s.endpoint, "application/json", strings.NewReader(echoCall(i)))
+					req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+s.endpoint, strings.NewReader(echoCall(i)))
+					if err != nil {
+						done <- err
+						return
+					}
+					req.Header.Set("Content-Type", "application/json")
+					resp, err := w.client.Do(req)
 					if err == nil {
 						io.Copy(io.Discard, resp.Body) //nolint:errcheck // the answers are counted below
 						resp.Body.Close()
