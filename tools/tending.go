@@ -52,6 +52,15 @@ func (t *Toolset) tend(ctx context.Context) {
 	}
 }
 
+// OwnedVMs is how many VMs this owner has, as the daemon says now.
+func (t *Toolset) OwnedVMs(ctx context.Context) (int, error) {
+	vms, err := t.client.ListVMsWithOptions(ctx, slicer.ListOptions{Tag: tagOwner + t.owner})
+	if err != nil {
+		return 0, err
+	}
+	return len(slices.DeleteFunc(vms, func(vm slicer.SlicerNode) bool { return !t.owned(vm) })), nil
+}
+
 // reap forgets a VM's processes that have ended: those that were read to the
 // end after readable, the others after unread.
 func (t *Toolset) reap(ctx context.Context, vm slicer.SlicerNode) {

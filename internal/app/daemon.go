@@ -121,19 +121,25 @@ func (o *daemonOptions) token(p Process, dir string, log *slog.Logger) (string, 
 	if o.tokenFile == "" {
 		return tokenFromEnv(p)
 	}
-	name := under(dir, o.tokenFile)
-	if err := makeToken(name); err == nil {
-		log.Info("made a token", "file", name)
-	} else if !errors.Is(err, fs.ErrExist) {
-		return "", fmt.Errorf("--token-file: %w", err)
-	}
-	token, err := readToken(name)
+	token, err := tokenFromFile(under(dir, o.tokenFile), log)
 	if err != nil {
 		return "", fmt.Errorf("--token-file: %w", err)
 	}
-	if info, err := os.Stat(name); err == nil && info.Mode().Perm()&0o077 != 0 { // it could be read
-		log.Warn("other users may read the token", "file", name, "mode", info.Mode().Perm().String())
+	return token, nil
+}
+
+// tokenFromFile reads the token of a file, which it makes if it isn't there.
+func tokenFromFile(name string, log *slog.Logger) (string, error) {
+	if err := makeToken(name); err == nil {
+		log.Info("made a token", "file", name)
+	} else if !errors.Is(err, fs.ErrExist) {
+		return "", err
 	}
+	token, err := readToken(name)
+	if err != nil {
+		return "", err
+	}
+	warnIfReadable(name, "other users may read the token", log)
 	return token, nil
 }
 

@@ -18,11 +18,13 @@ const Instructions = "Run commands and code in Slicer microVMs: isolated, dispos
 	`
 
 How to work:
-- Reuse the VM of this task: ` + "`list_vms`" + ` shows what there is and which ones are yours. Create another only when the task needs one.
-- vm takes a hostname or the name that you gave to ` + "`create_vm`" + `. Left out, it means the one VM that you own; with several, name it.
+- Reuse the VM of this workflow: ` + "`list_vms`" + ` shows which are yours. Create another only when the task needs one.
+- Tag what you create (tags: workflow=…) and name it, so that a later step or session finds it.
+- On a Mac create VMs in the group sbox. Never use slicer-1, the user's own VM, unless asked to.
+- vm takes a hostname or the name that you gave to ` + "`create_vm`" + `. Left out, it means the one VM that you own.
 - ` + "`exec`" + ` runs one string in bash; a non-zero exit is a result, not a failure of the tool. What outlasts the call goes on as a process: ` + "`read_process`" + ` waits for it, ` + "`signal_process`" + ` ends it.
-- ` + "`cp_to_vm`" + ` and ` + "`cp_from_vm`" + ` copy between a VM and this host, in the folders that the operator allowed. ` + "`read_file`" + `, ` + "`edit_file`" + ` and ` + "`search_files`" + ` work in the VM. Paths in a VM are not paths of this host.
-- ` + "`pause`" + ` freezes a VM where it stands; nothing runs in it until ` + "`resume`" + `.
+- ` + "`cp_to_vm`" + ` and ` + "`cp_from_vm`" + ` copy between a VM and the host, in the folders that the operator allowed. ` + "`read_file`" + `, ` + "`edit_file`" + ` and ` + "`search_files`" + ` work in the VM. Paths in a VM are not paths of the host.
+- ` + "`pause`" + ` freezes a VM; nothing runs in it until ` + "`resume`" + `.
 - ` + "`create_secret`" + ` takes a value from a file or an allowed variable, or makes one, and never shows it; VMs find it under /run/slicer/secrets.
 
 Rules:
@@ -32,11 +34,13 @@ Rules:
 - An error says what to do next. When it names a setting of the server, tell the user: you can't change it.`
 
 // newMCPServer is the MCP server with the tools of toolset.
-func newMCPServer(toolset *tools.Toolset) *server.MCPServer {
-	srv := server.NewMCPServer("slicervm-mcp", version(), append(toolset.ServerOptions(),
+func newMCPServer(toolset *tools.Toolset, opts ...server.ServerOption) *server.MCPServer {
+	opts = append(opts, toolset.ServerOptions()...)
+	srv := server.NewMCPServer("slicervm-mcp", version(), append(opts,
 		server.WithTitle("Slicer microVMs"),
 		server.WithDescription("Slicer microVMs as tools: create, exec, copy files, pause, delete"),
 		server.WithWebsiteURL(website),
+		server.WithIcons(icon()),
 		server.WithInstructions(Instructions),
 	)...)
 	toolset.Register(srv)

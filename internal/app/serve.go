@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,6 +24,9 @@ const probeLimit = 3 * time.Second
 
 // options are the flags of serve.
 type options struct {
+	transport string
+	http      httpFlags
+
 	url      string
 	embedded bool
 	network  string
@@ -40,9 +44,14 @@ type options struct {
 func newServeCommand(p Process) *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
-		Short: "Serve MCP on standard input and output (the default)",
+		Short: "Serve MCP on standard input and output (the default) or over HTTP",
 		Long: `Serve MCP on standard input and output, until the input ends or a signal comes.
 Logs go to standard error.
+
+With --transport http it serves streamable HTTP at /mcp, legacy SSE at /sse, and
+the pages /healthz, /readyz and /metrics, until a signal comes. It prints its URL,
+a line, on standard output. Other machines reach it only if --listen says so, and
+then with a token only. Over HTTP tools may use no host folder but those of --root.
 
 The daemon's token comes from SLICER_TOKEN, or from the file that
 SLICER_TOKEN_FILE names.`,
@@ -53,17 +62,22 @@ SLICER_TOKEN_FILE names.`,
 					return usageError{fmt.Sprintf("--%s needs --embedded; another daemon has settings of its own", name)}
 				}
 			}
+			if err := o.http.check(cmd, &o); err != nil {
+				return err
+			}
 			return run(cmd.Context(), p, o)
 		},
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
+	f.StringVar(&o.transport, "transport", transportStdio, "`transport` to serve: stdio or http")
+	o.http.add(cmd)
 	f.StringVar(&o.url, "url", "", "`address` of the Slicer daemon: http://host:port, https://host or a Unix socket's path\n(default $SLICER_URL, else the socket of a daemon on this machine)")
 	f.BoolVar(&o.embedded, "embedded", false, "start a daemon in this process whose VMs are Linux namespaces: to try it, and for tests;\nnamespaces are not a hypervisor")
 	f.StringVar(&o.network, "embedded-net", daemon.NetworkIsolated, "`network` of embedded VMs: isolated, or host to share this machine's,\nwith its ports and local services")
 	o.groups.add(cmd)
 	f.StringVar(&o.stateDir, "state-dir", "", "`folder` for the disks of embedded VMs (default slicervm-mcp in $XDG_STATE_HOME or ~/.local/state)")
-	f.StringArrayVar(&o.roots, "root", nil, "host `folder` that tools may copy files from and to; may be repeated\n(default the working folder, unless your home is in it)")
+	f.StringArrayVar(&o.roots, "root", nil, "host `folder` that tools may copy files from and to; may be repeated\n(default the working folder, unless your home is in it; over HTTP none)")
 	f.StringVar(&o.owner, "owner", "", "`name` in the tag owner=… by which this server knows its VMs again\n(default a hash of user, host and first root)")
 	f.IntVar(&o.maxVMs, "max-vms", 20, "how many `VMs` this owner may have at a time")
 	f.StringArrayVar(&o.secretEnv, "secret-env", nil, "`name` of an environment variable that tools may make a secret of; may be repeated (default none)")
@@ -87,14 +101,24 @@ func run(ctx context.Context, p Process, o options) (err error) {
 	if o.maxVMs < 1 {
 		return usageError{fmt.Sprintf("--max-vms is 1 at least, not %d", o.maxVMs)}
 	}
-	log := newLogger(p.Stderr, level, p.Getenv)
-	roots, project, err := settleRoots(p, o.roots)
+	if slices.Contains(o.secretEnv, mcpTokenVariable) {
+		return usageError{"--secret-env " + mcpTokenVariable + " would give this server's own token to VMs"}
+	}
+	plain := newLogger(p.Stderr, level, p.Getenv)
+	log, redact := newRedactable(plain.Handler())
+	roots, project, err := settleRoots(p, o.roots, o.transport == transportStdio)
 	if err != nil {
 		return err
 	}
 	owner := o.owner
 	if owner == "" {
 		owner = defaultOwner(project)
+	}
+	var over httpSettings
+	if o.transport == transportHTTP {
+		if over, err = o.http.settle(p, roots, log); err != nil {
+			return err
+		}
 	}
 
 	at, closeDaemon, err := o.daemon(ctx, p, log)
@@ -113,15 +137,15 @@ func run(ctx context.Context, p Process, o options) (err error) {
 		SecretEnv:         o.secretEnv,
 		Getenv:            p.Getenv,
 		AllowSecretValues: o.secretValues,
-		Log:               log,
+		Known:             map[string]string{"SLICER_TOKEN": at.token, mcpTokenVariable: over.token},
+		Log:               plain, // which it redacts itself
 	})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, toolset.Close()) }()
-	log = slog.New(toolset.RedactLog(log.Handler()))
-	srv := newMCPServer(toolset)
-	log.Info("serving MCP on standard input and output", "version", version(), "daemon", at, "found_by", at.how, "owner", owner, "roots", roots)
+	redact(toolset.RedactLog)
+	log.Info("serving", "version", version(), "transport", o.transport, "daemon", at, "found_by", at.how, "owner", owner, "roots", roots)
 
 	tending, stopTending := context.WithCancel(ctx)
 	var tender sync.WaitGroup
@@ -133,9 +157,16 @@ func run(ctx context.Context, p Process, o options) (err error) {
 	var probe sync.WaitGroup
 	probeCtx, endProbe := context.WithTimeout(ctx, probeLimit)
 	probe.Go(func() { warnUnreachable(probeCtx, client, log) })
-	err = serve.Stdio(ctx, srv, p.Stdin, p.Stdout, serve.StdioOptions{Log: log, HungUp: hungUp(p.Stdout)})
-	endProbe()
-	probe.Wait()
+	defer func() {
+		endProbe()
+		probe.Wait()
+	}()
+	if o.transport == transportHTTP {
+		metrics := newMetrics(toolset, log)
+		srv := newMCPServer(toolset, metrics.ServerOptions()...)
+		return httpServer{over, client, metrics, log, p.Stdout}.serve(ctx, srv)
+	}
+	err = serve.Stdio(ctx, newMCPServer(toolset), p.Stdin, p.Stdout, serve.StdioOptions{Log: log, HungUp: hungUp(p.Stdout)})
 	if ctx.Err() != nil {
 		log.Info("ended by a signal")
 		return nil
@@ -163,8 +194,8 @@ func warnUnreachable(ctx context.Context, client *slicer.SlicerClient, log *slog
 
 // settleRoots returns the host folders that tools may read, as absolute paths,
 // and the folder that stands for the project. With no flag that is the working
-// folder, but none is allowed when the home folder is in it.
-func settleRoots(p Process, flags []string) (roots []string, project string, err error) {
+// folder, which is allowed if byDefault says so and the home folder isn't in it.
+func settleRoots(p Process, flags []string, byDefault bool) (roots []string, project string, err error) {
 	dir, err := p.dir()
 	if err != nil {
 		return nil, "", err
@@ -182,7 +213,7 @@ func settleRoots(p Process, flags []string) (roots []string, project string, err
 		return roots, roots[0], nil
 	}
 	dir = filepath.Clean(dir)
-	if contains(dir, homeDir(p)) {
+	if !byDefault || contains(dir, homeDir(p)) {
 		return nil, dir, nil
 	}
 	return []string{dir}, dir, nil

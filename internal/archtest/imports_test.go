@@ -54,7 +54,7 @@ var rules = []rule{
 		own:     []string{"internal/daemon", "internal/sandbox", "internal/serve", "sdk", "tools"},
 		modules: []string{cobra, mcpGo, sys, tint, yaml},
 	},
-	{pkg: "internal/serve", own: []string{"tools"}, modules: []string{mcpGo}},
+	{pkg: "internal/serve", own: []string{"tools"}, modules: []string{mcpGo, prometheus}},
 	{pkg: "tools", own: []string{"sdk"}, modules: []string{jsonschema, mcpGo}},
 	{pkg: "sdk", testing: []string{kinOpenAPI}},
 	{pkg: "sdk/forward", own: []string{"sdk"}, modules: []string{websocket}},
