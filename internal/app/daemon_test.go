@@ -12,10 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
-
-	"github.com/slicervm-mcp/slicervm-mcp/internal/app"
+	"time"
 )
 
 func TestDaemonHelp(t *testing.T) {
@@ -104,16 +101,7 @@ func (w *world) startDaemon(t *testing.T, args ...string) (p *program, url strin
 	t.Helper()
 	requireSandbox(t)
 	p = w.start(t, append([]string{"daemon"}, args...)...)
-	var line []byte
-	for b := make([]byte, 1); ; line = append(line, b[0]) {
-		if _, err := io.ReadFull(p.stdout, b); err != nil {
-			_ = p.Wait()
-			t.Fatalf("daemon %q prints %q (%v), want its address; stderr:\n%s", args, line, err, p.stderr.String())
-		}
-		if b[0] == '\n' {
-			return p, string(line)
-		}
-	}
+	return p, p.address(t)
 }
 
 // end ends the program with SIGTERM. Anything but exit 0, and more text on
@@ -144,16 +132,22 @@ func call(t *testing.T, url, path string, edit func(*http.Request)) (int, string
 		}
 		url = "http://localhost"
 	}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+path, http.NoBody)
+	return fetch(t, &http.Client{Transport: transport, Timeout: 30 * time.Second}, url+path, edit)
+}
+
+// fetch is the answer to a GET, its status and body.
+func fetch(t *testing.T, c *http.Client, url string, edit func(*http.Request)) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if edit != nil {
 		edit(req)
 	}
-	resp, err := (&http.Client{Transport: transport}).Do(req)
+	resp, err := c.Do(req)
 	if err != nil {
-		t.Fatalf("GET %s%s: %v", url, path, err)
+		t.Fatalf("GET %s: %v", url, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
@@ -225,114 +219,6 @@ func TestDaemonServes(t *testing.T) {
 	}
 }
 
-func TestDaemonTokens(t *testing.T) {
-	const secret = "env-s3cret"
-	tests := []struct {
-		name  string
-		setup func(t *testing.T, w *world) (args []string)
-		token func(t *testing.T, w *world) string
-	}{
-		{
-			"a file that is made",
-			func(_ *testing.T, w *world) []string { return []string{"--token-file", w.root + "/token"} },
-			func(t *testing.T, w *world) string { return readFile(t, w.root+"/token") },
-		},
-		{
-			"a file that is there",
-			func(t *testing.T, w *world) []string {
-				write(t, w.dir+"/token", "  mine \n")
-				return []string{"--token-file", "token"}
-			},
-			func(*testing.T, *world) string { return "mine" },
-		},
-		{
-			"the environment",
-			func(_ *testing.T, w *world) []string { w.env["SLICER_TOKEN"] = secret; return nil },
-			func(*testing.T, *world) string { return secret },
-		},
-		{
-			"the file that the environment names",
-			func(t *testing.T, w *world) []string {
-				write(t, w.home+"/t", secret)
-				w.env["SLICER_TOKEN_FILE"] = "~/t"
-				return nil
-			},
-			func(*testing.T, *world) string { return secret },
-		},
-		{
-			"the flag's file rather than the environment",
-			func(t *testing.T, w *world) []string {
-				write(t, w.root+"/token", "mine")
-				w.env["SLICER_TOKEN"] = secret
-				return []string{"--token-file", w.root + "/token"}
-			},
-			func(*testing.T, *world) string { return "mine" },
-		},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t)
-			p, url := w.startDaemon(t, append(tt.setup(t, w), "--listen", "0.0.0.0:0", "--state-dir", filepath.Join(w.root, "state"))...)
-			url = strings.Replace(strings.Replace(url, "[::]", "127.0.0.1", 1), "0.0.0.0", "127.0.0.1", 1)
-			token := strings.TrimSpace(tt.token(t, w))
-			if len(token) < 4 {
-				t.Errorf("the token is %q, want a longer one", token)
-			}
-			if status, _ := call(t, url, "/info", nil); status != http.StatusUnauthorized {
-				t.Errorf("GET /info without a token = %d, want 401", status)
-			}
-			if status, _ := call(t, url, "/info", bearer(token+"x")); status != http.StatusUnauthorized {
-				t.Errorf("GET /info with a wrong token = %d, want 401", status)
-			}
-			if status, _ := call(t, url, "/info", bearer(token)); status != http.StatusOK {
-				t.Errorf("GET /info with the token = %d, want 200", status)
-			}
-			p.end(t)
-			if strings.Contains(p.stderr.String(), token) {
-				t.Errorf("the log tells the token:\n%s", p.stderr.String())
-			}
-		})
-	}
-}
-
-func readFile(t *testing.T, name string) string {
-	t.Helper()
-	text, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
-func TestDaemonMakesATokenForItsUserAlone(t *testing.T) {
-	w := newWorld(t)
-	name := filepath.Join(w.root, "token")
-	args := []string{"--token-file", name, "--listen", "127.0.0.1:0", "--state-dir", filepath.Join(w.root, "state")}
-	p, _ := w.startDaemon(t, args...)
-	p.end(t)
-	first := readFile(t, name)
-	info, err := os.Stat(name)
-	if err != nil || info.Mode().Perm() != 0o600 || len(strings.TrimSpace(first)) < 20 {
-		t.Errorf("the token's file is %v with %d bytes (%v), want -rw------- and a long token", info.Mode(), len(first), err)
-	}
-	p, _ = w.startDaemon(t, args...)
-	p.end(t)
-	if readFile(t, name) != first {
-		t.Error("the second start made another token, want the same")
-	}
-}
-
-func TestDaemonTokenFilesThatCannotWork(t *testing.T) {
-	w := newWorld(t)
-	write(t, filepath.Join(w.root, "empty"), "\n")
-	for _, name := range []string{filepath.Join(w.root, "empty"), filepath.Join(w.root, "none", "token"), w.root} {
-		got := w.run("", "daemon", "--token-file", name)
-		if got.code != 1 || got.stdout != "" || strings.Count(got.stderr, "\n") != 1 || !strings.Contains(got.stderr, "--token-file: ") {
-			t.Errorf("--token-file %s = %+v, want exit 1 and one line", name, got)
-		}
-	}
-}
-
 // A page of a site that points its name at this machine is no foreign site to
 // the browser; the name tells it.
 func TestDaemonWithoutATokenWantsThisMachinesNames(t *testing.T) {
@@ -358,131 +244,6 @@ func TestDaemonWithoutATokenWantsThisMachinesNames(t *testing.T) {
 	p.end(t)
 	if got := p.stderr.String(); !strings.Contains(got, "no token is asked for") {
 		t.Errorf("the log is %q, want a warning that no token is asked for", got)
-	}
-}
-
-func TestDaemonReplacesADeadOnesSocket(t *testing.T) {
-	w := newWorld(t)
-	socket := filepath.Join(w.root, "x.sock")
-	leaveStale(t, socket)
-	p, url := w.startDaemon(t, "--listen", socket, "--state-dir", filepath.Join(w.root, "state"))
-	if status, _ := call(t, url, "/info", nil); status != http.StatusOK {
-		t.Errorf("GET /info = %d, want 200", status)
-	}
-	p.end(t)
-	isEmptyDir(t, w.root)
-}
-
-// leaveStale leaves a socket that nobody serves.
-func leaveStale(t *testing.T, socket string) {
-	t.Helper()
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.SetUnlinkOnClose(false)
-	l.Close()
-}
-
-func TestDaemonRefusesSocketsOfOthers(t *testing.T) {
-	requireSandbox(t)
-	w := newWorld(t)
-	live := filepath.Join(w.root, "live.sock")
-	serveFake(t, "unix", live, newFake())
-	file := filepath.Join(w.root, "file.sock")
-	write(t, file, "mine")
-	link := filepath.Join(w.root, "link.sock")
-	if err := os.Symlink(file, link); err != nil {
-		t.Fatal(err)
-	}
-	long := filepath.Join(w.root, strings.Repeat("x", 120)+".sock")
-	for _, tt := range []struct{ name, socket, want string }{
-		{"one that is served", live, "another daemon serves " + live},
-		{"a file", file, "is no socket"},
-		{"a symlink", link, "is no socket"},
-		{"a name that no socket has", long, "too long"},
-		{"one in a folder that isn't there", filepath.Join(w.root, "none", "x.sock"), "no such file"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			got := w.run("", "daemon", "--listen", "unix://"+tt.socket, "--state-dir", filepath.Join(w.root, "state"))
-			if got.code != 1 || got.stdout != "" || !strings.Contains(got.stderr, tt.want) {
-				t.Errorf("daemon on %s = %+v, want exit 1 and %q", tt.socket, got, tt.want)
-			}
-		})
-	}
-	if status, _ := call(t, "unix://"+live, "/info", nil); status != http.StatusOK {
-		t.Errorf("the living server answers %d, want 200", status)
-	}
-	if got := readFile(t, link); got != "mine" {
-		t.Errorf("the file has %q, want it as it was", got)
-	}
-	entries, err := os.ReadDir(w.root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
-	if diff := cmp.Diff([]string{"file.sock", "link.sock", "live.sock"}, names); diff != "" {
-		t.Errorf("what is left (-want +got):\n%s", diff)
-	}
-}
-
-func TestOneServerGetsADeadOnesSocket(t *testing.T) {
-	w := newWorld(t)
-	socket := filepath.Join(w.root, "x.sock")
-	for range 30 {
-		leaveStale(t, socket)
-		const n = 6
-		got := make(chan net.Listener, n)
-		start := make(chan struct{})
-		for range n {
-			go func() {
-				<-start
-				l, err := app.ListenSocket(t.Context(), socket)
-				if err != nil && !strings.Contains(err.Error(), "another daemon serves") {
-					t.Errorf("ListenSocket() = %v, want that another daemon serves it", err)
-				}
-				got <- l
-			}()
-		}
-		close(start)
-		winners := 0
-		var won net.Listener
-		for range n {
-			if l := <-got; l != nil {
-				winners, won = winners+1, l
-			}
-		}
-		if winners != 1 {
-			t.Fatalf("%d servers got the socket, want one", winners)
-		}
-		for range 2 {
-			if err := won.Close(); err != nil {
-				t.Fatalf("Close() = %v", err)
-			}
-		}
-		isEmptyDir(t, w.root)
-	}
-}
-
-func TestSocketOfAnotherIsNotRemovedAtTheEnd(t *testing.T) {
-	w := newWorld(t)
-	socket := filepath.Join(w.root, "x.sock")
-	l, err := app.ListenSocket(t.Context(), socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Remove(socket); err != nil {
-		t.Fatal(err)
-	}
-	write(t, socket, "mine")
-	if err := l.Close(); err != nil {
-		t.Errorf("Close() = %v", err)
-	}
-	if got := readFile(t, socket); got != "mine" {
-		t.Errorf("the file has %q, want it as it was", got)
 	}
 }
 
