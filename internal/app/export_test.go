@@ -7,9 +7,10 @@ import (
 
 // What tests reach of the inside.
 var (
-	ReadGroups   = readGroups
-	ImageName    = imageName
-	ListenSocket = listenSocket
+	ReadGroups    = readGroups
+	ImageName     = imageName
+	ListenSocket  = listenSocket
+	NewRedactable = newRedactable
 )
 
 // ImportKeys fetches a user's keys from base instead of GitHub, over the

@@ -189,11 +189,13 @@ func checkMCPToken(token string) error {
 	case len(token) > longest:
 		return fmt.Errorf("is too long: %d characters are the most", longest)
 	}
-	for _, c := range []byte(strings.TrimRight(token, "=")) {
-		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
-		if !letter && !strings.ContainsRune(others, rune(c)) {
-			return fmt.Errorf("has a character that can't be in an Authorization header: use letters, digits and %s", others)
-		}
+	body := strings.TrimRight(token, "=")
+	odd := strings.ContainsFunc(body, func(r rune) bool {
+		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
+		return !letter && !strings.ContainsRune(others, r)
+	})
+	if odd || body == "" {
+		return fmt.Errorf("has a character that can't be in an Authorization header: use letters, digits and %s", others)
 	}
 	return nil
 }

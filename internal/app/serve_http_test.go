@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -69,7 +70,7 @@ func httpURL(url string) string {
 // connectHTTP is an MCP client of the program at url that brings token.
 func connectHTTP(t *testing.T, url, token, certFile string) *client.Client {
 	t.Helper()
-	opts := []transport.StreamableHTTPCOption{transport.WithHTTPBasicClient(through(t, url, certFile))}
+	opts := []transport.StreamableHTTPCOption{transport.WithHTTPBasicClient(through(t, url, certFile)), transport.WithHTTPLogger(slog.New(slog.DiscardHandler))}
 	if token != "" {
 		opts = append(opts, transport.WithHTTPHeaders(map[string]string{"Authorization": "Bearer " + token}))
 	}
