@@ -67,14 +67,24 @@ func httpURL(url string) string {
 	return url
 }
 
-// connectHTTP is an MCP client of the program at url that brings token.
+// connectHTTP is an MCP client of the program at url, as it prints it, that
+// brings token.
 func connectHTTP(t *testing.T, url, token, certFile string) *client.Client {
 	t.Helper()
-	opts := []transport.StreamableHTTPCOption{transport.WithHTTPBasicClient(through(t, url, certFile)), transport.WithHTTPLogger(slog.New(slog.DiscardHandler))}
+	return connect(t, httpURL(url), token, "2025-06-18", through(t, url, certFile))
+}
+
+// connect is an MCP client, of a revision of the protocol, of the server at url.
+func connect(t *testing.T, url, token, version string, over *http.Client) *client.Client {
+	t.Helper()
+	opts := []transport.StreamableHTTPCOption{
+		transport.WithHTTPBasicClient(over),
+		transport.WithHTTPLogger(slog.New(slog.DiscardHandler)),
+	}
 	if token != "" {
 		opts = append(opts, transport.WithHTTPHeaders(map[string]string{"Authorization": "Bearer " + token}))
 	}
-	c, err := client.NewStreamableHttpClient(httpURL(url), opts...)
+	c, err := client.NewStreamableHttpClient(url, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +93,7 @@ func connectHTTP(t *testing.T, url, token, certFile string) *client.Client {
 		t.Fatal(err)
 	}
 	var init mcp.InitializeRequest
-	init.Params.ProtocolVersion = "2025-06-18"
+	init.Params.ProtocolVersion = version
 	init.Params.ClientInfo = mcp.Implementation{Name: "test", Version: "1"}
 	if _, err := c.Initialize(t.Context(), init); err != nil {
 		t.Fatalf("initialize at %s: %v", url, err)
