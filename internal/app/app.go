@@ -106,7 +106,7 @@ func signalContext(ctx context.Context) (context.Context, context.CancelFunc) {
 func newRootCommand(p Process) *cobra.Command {
 	root := newServeCommand(p)
 	root.Use = "slicervm-mcp"
-	root.Long = `slicervm-mcp is an MCP server on standard input and output that gives AI agents
+	root.Long = `slicervm-mcp is an MCP server, on standard input and output or over HTTP, that gives AI agents
 Slicer microVMs as tools: create a VM, run commands and copy files in it, pause,
 resume and delete it.
 

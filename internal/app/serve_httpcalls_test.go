@@ -163,6 +163,7 @@ func TestHTTPTokensStayInside(t *testing.T) {
 		Token: daemonsToken,
 		Shell: only("tell", echoes(callersToken+" "+daemonsToken)),
 	})
+	daemon.Fault("GET /info", slicertest.Fault{Status: http.StatusInternalServerError, Body: "a fault for " + callersToken})
 	w := newWorld(t)
 	w.env["SLICERVM_MCP_TOKEN"], w.env["SLICER_TOKEN"] = callersToken, daemonsToken
 	p, url := w.serveHTTP(t, "--url", daemon.URL, "--log-level", "debug")
@@ -172,8 +173,10 @@ func TestHTTPTokensStayInside(t *testing.T) {
 	if !strings.Contains(shown, "[redacted secret SLICERVM_MCP_TOKEN] [redacted secret SLICER_TOKEN]") {
 		t.Errorf("a command that prints the tokens is answered with %q, want them redacted", shown)
 	}
-	_, metrics := get(t, url, "/metrics", callersToken, "")
-	shown += metrics
+	for _, path := range []string{"/metrics", "/readyz"} {
+		_, body := get(t, url, path, callersToken, "")
+		shown += body
+	}
 	for _, edit := range []func(*http.Request){
 		bearer(callersToken + "x"),
 		bearer(daemonsToken),
@@ -200,6 +203,9 @@ func TestHTTPTokensStayInside(t *testing.T) {
 		shown += fmt.Sprintln(req.Path, req.Query, req.Header)
 	}
 	shown += p.stderr.String()
+	if !strings.Contains(p.stderr.String(), "a fault for [redacted secret SLICERVM_MCP_TOKEN]") {
+		t.Errorf("the log has no redacted fault of the daemon:\n%s", p.stderr.String())
+	}
 	for _, token := range []string{callersToken, daemonsToken} {
 		for what, form := range map[string]string{"as it is": token, "in base64": base64.RawStdEncoding.EncodeToString([]byte(token))[:20]} {
 			if at := strings.Index(shown, form); at >= 0 {
