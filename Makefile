@@ -7,7 +7,7 @@ LDFLAGS := -s -w
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo check fmt-check vet lint generate generated cross fuzz bench bench-boot cover clean
+.PHONY: help build test demo check fmt-check vet lint generate generated cross conformance fuzz bench bench-boot cover clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ generated: ## fail when generated files are out of date
 cross: ## build for every platform that the server runs on
 	@for p in $(PLATFORMS); do echo "build $$p"; CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} go build -o /dev/null . || exit 1; done
 	@for os in darwin windows; do echo "vet $$os"; GOOS=$$os go vet ./... || exit 1; done
+
+conformance: ## run MCP's public conformance suite, which it installs with npm, against the HTTP transport
+	go run ./internal/conformance
 
 FUZZTIME ?= 30s
 fuzz: ## run each fuzz target for FUZZTIME (30s)

@@ -63,6 +63,8 @@ var rules = []rule{
 	{pkg: "internal/daemon", modules: []string{prometheus, websocket, xsync}},
 	{pkg: "internal/sandbox", own: []string{"internal/daemon"}, modules: []string{fsnotify, sys}, testing: []string{xsync}},
 	{pkg: "internal/archtest"},
+	{pkg: "internal/conformance", modules: []string{yaml}},
+	{pkg: "internal/conformance/server", own: []string{"internal/serve"}, modules: []string{mcpGo}},
 	{pkg: "internal/processtest"},
 	{pkg: "examples/", own: []string{"sdk", "sdk/forward", "tools"}, modules: []string{mcpGo}},
 }
