@@ -42,8 +42,9 @@ func main() {
 	dir := flag.String("dir", filepath.Join("dist", "conformance"), "the `folder` to install the suite into, and for its results")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := conform(ctx, *dir, os.Stdout); err != nil {
+	err := conform(ctx, *dir, os.Stdout)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "conformance:", err)
 		os.Exit(1)
 	}
