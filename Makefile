@@ -7,7 +7,7 @@ LDFLAGS := -s -w
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo check fmt-check vet lint generate generated cross conformance fuzz bench bench-boot cover clean
+.PHONY: help build test demo check fmt-check vet lint generate generated cross conformance matrix fuzz bench bench-boot cover clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,14 @@ test: vet ## run vet and all tests with the race detector
 
 demo: build ## take the built server through its main job, over a pipe, in the embedded sandbox
 	go run ./examples/tour -server ./slicervm-mcp -project examples/demo
+
+BLACKBOX := internal/blackbox/node_modules/.package-lock.json
+$(BLACKBOX): internal/blackbox/package-lock.json
+	cd internal/blackbox && npm ci
+	@touch $@
+
+matrix: build $(BLACKBOX) ## run the built server with public clients, over every transport, in every revision of MCP
+	go run ./internal/blackbox -server ./slicervm-mcp
 
 check: fmt-check lint test generated ## all that a change must pass
 

@@ -65,6 +65,7 @@ var rules = []rule{
 	{pkg: "internal/archtest"},
 	{pkg: "internal/conformance", modules: []string{yaml}},
 	{pkg: "internal/conformance/server", own: []string{"internal/serve"}, modules: []string{mcpGo}},
+	{pkg: "internal/blackbox"},
 	{pkg: "internal/processtest"},
 	{pkg: "examples/", own: []string{"sdk", "sdk/forward", "tools"}, modules: []string{mcpGo}},
 }
