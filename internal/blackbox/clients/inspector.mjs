@@ -70,7 +70,8 @@ const run = {
 		check(JSON.stringify(names) === JSON.stringify(order.tools), `tools are ${names}, want ${order.tools}`);
 		const uris = resultOf(await answer(t, v, '--method', 'resources/list')).resources.map((x) => x.uri);
 		check(uris.includes('slicer://vms'), `resources are ${uris}`);
-		check(resultOf(await answer(t, v, '--method', 'prompts/list')).prompts.length >= 3, 'fewer than 3 prompts');
+		const { prompts } = resultOf(await answer(t, v, '--method', 'prompts/list'));
+		check(prompts.length >= 3, `there are ${prompts.length} prompts`);
 	},
 
 	async call(t, v) {
@@ -100,7 +101,7 @@ const run = {
 		await until(15_000, 'the command runs', () => observer.sees(mark));
 		child.kill('SIGINT');
 		await within(2000, 'the interrupted Inspector', ended);
-		await until(5000, 'the command is gone', async () => !await observer.sees(mark));
+		await until(3000, 'the command is gone', async () => !await observer.sees(mark));
 	},
 
 	async progress(t, v) {
