@@ -32,7 +32,8 @@ function start(transport, version, args) {
 	const child = spawn(
 		process.execPath,
 		[inspector, '--cli', '--format', 'json', '--protocol-era', era, ...args, ...target],
-		{ stdio: ['ignore', 'pipe', 'pipe'], cwd: order.folder },
+		// It keeps files of its own in the home folder.
+		{ stdio: ['ignore', 'pipe', 'pipe'], cwd: order.folder, env: { ...process.env, HOME: order.folder } },
 	);
 	const said = { out: '', err: '' };
 	child.stdout.setEncoding('utf8').on('data', (s) => { if (said.out.length < mostOutput) said.out += s; });
