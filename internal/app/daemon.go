@@ -139,7 +139,7 @@ func tokenFromFile(name string, log *slog.Logger) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	warnIfReadable(name, "other users may read the token", log)
+	warnIfReadable(name, log)
 	return token, nil
 }
 

@@ -210,14 +210,14 @@ func (h *httpFlags) loadTLS(dir string, log *slog.Logger) (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--tls-cert and --tls-key: %w", err)
 	}
-	warnIfReadable(key, "other users may read the key of --tls-key", log)
+	warnIfReadable(key, log)
 	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
 }
 
-// warnIfReadable logs message if others than the file's user may read it.
-func warnIfReadable(name, message string, log *slog.Logger) {
+// warnIfReadable logs if others than its user may read a file that holds a secret.
+func warnIfReadable(name string, log *slog.Logger) {
 	if info, err := os.Stat(name); err == nil && info.Mode().Perm()&0o077 != 0 { // it could be read
-		log.Warn(message, "file", name, "mode", info.Mode().Perm().String())
+		log.Warn("other users may read a file that holds a secret", "file", name, "mode", info.Mode().Perm().String())
 	}
 }
 

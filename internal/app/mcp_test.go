@@ -39,8 +39,9 @@ func TestInstructions(t *testing.T) {
 	if len(app.Instructions) > 2000 {
 		t.Errorf("the instructions have %d characters, want 2,000 at most", len(app.Instructions))
 	}
+	text := app.Instructions
 	for _, rule := range []string{"Tag what you create", "Reuse the VM of this workflow", "On a Mac create VMs in the group sbox", "Never use slicer-1, the user's own VM, unless asked"} {
-		if !strings.Contains(app.Instructions, rule) {
+		if !strings.Contains(text, rule) {
 			t.Errorf("the instructions don't say %q", rule)
 		}
 	}

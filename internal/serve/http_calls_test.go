@@ -255,7 +255,7 @@ func TestHTTPClientThatDoesNotReadIsCutOff(t *testing.T) {
 		f := newWebFixture()
 		w := newPipeWeb(t, f, serve.HTTPOptions{})
 		session := w.open()
-		_, _, end := w.begin(w.request(t.Context(), "POST", "/mcp", call("1", "huge", `{"size":20000000}`), session...)) //nolint:bodyclose // end closes it
+		_, _, end := w.begin(w.request(t.Context(), "POST", "/mcp", call("1", "huge", `{"size":20000000}`), session...))
 		defer end()
 		time.Sleep(time.Minute)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -118,7 +118,7 @@ func TestHTTPKeepsSessionsThatAreInUse(t *testing.T) {
 			}
 		})
 		<-f.started
-		_, events, end := w.begin(w.request(t.Context(), "GET", "/mcp", "", append(listening, "Accept", "text/event-stream")...)) //nolint:bodyclose // end closes it
+		_, events, end := w.begin(w.request(t.Context(), "GET", "/mcp", "", append(listening, "Accept", "text/event-stream")...))
 		go func() {
 			for events.Scan() { //nolint:revive // comments are read and forgotten
 			}

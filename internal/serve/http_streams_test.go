@@ -24,7 +24,7 @@ func (f *webFixture) change() {
 // listen opens the stream of a session.
 func (w *web) listen(session []string) (next func() string, end func()) {
 	w.t.Helper()
-	resp, events, end := w.begin(w.request(w.t.Context(), http.MethodGet, "/mcp", "", append(session, "Accept", "text/event-stream")...)) //nolint:bodyclose // end closes it
+	resp, events, end := w.begin(w.request(w.t.Context(), http.MethodGet, "/mcp", "", append(session, "Accept", "text/event-stream")...))
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
 		w.t.Fatalf("GET = %d %q, want a stream", resp.StatusCode, resp.Header.Get("Content-Type"))
 	}
