@@ -35,6 +35,7 @@ type copying struct {
 type copiedRecord struct {
 	State      string  `json:"state"` // done or running
 	VM         string  `json:"vm"`
+	Name       string  `json:"name,omitempty"`
 	HostPath   string  `json:"host_path"`
 	VMPath     string  `json:"vm_path"`
 	Files      int     `json:"files"`
@@ -50,7 +51,7 @@ type copiedRecord struct {
 	Process    string  `json:"process,omitempty"`
 	Next       string  `json:"next,omitempty"`
 
-	from, into string // the VM, on the side that it stands on
+	fromVM bool // it was a copy out of the VM
 }
 
 // runCopy begins a copy and waits for it. One that takes longer than copyWait
@@ -155,11 +156,11 @@ func soFar(t tally) string {
 func stillCopying(c copying, p process, took time.Duration) Result {
 	a := processAnswer{vm: c.vm, named: c.named, process: p}
 	done := c.sofar()
-	rec := copiedRecord{State: "running", VM: c.vm.Hostname, HostPath: c.hostPath, VMPath: c.vmPath, Files: done.files, Bytes: done.bytes, Seconds: roundedSeconds(took), Process: p.id()}
-	rec.Next = fmt.Sprintf("%s waits for its end; %s ends it.", a.call("read_process", ""), a.call("signal_process", ""))
+	rec := copiedRecord{State: "running", VM: c.vm.Hostname, Name: tagValue(c.vm, tagName), HostPath: c.hostPath, VMPath: c.vmPath, Files: done.files, Bytes: done.bytes, Seconds: roundedSeconds(took), Process: p.id()}
+	rec.Next = fmt.Sprintf("%s waits for its end, %d hours from its start at the latest; %s ends it.", a.call("read_process", ""), int(copyLifetime.Hours()), a.call("signal_process", ""))
 	return Result{
-		Text: fmt.Sprintf("still copying (process %s): %s, %s so far after %s. %s goes on for at most %d hours.\nNext: %s",
-			rec.Process, count(int64(rec.Files), "file"), exactSize(rec.Bytes), seconds(took), c.what, int(copyLifetime.Hours()), rec.Next),
+		Text: fmt.Sprintf("still copying (process %s): %s, %s so far after %v s, by %s in %s.\nNext: %s",
+			rec.Process, count(int64(rec.Files), "file"), exactSize(rec.Bytes), rec.Seconds, c.what, label(rec.VM, rec.Name), rec.Next),
 		Record: rec,
 	}
 }
@@ -167,9 +168,9 @@ func stillCopying(c copying, p process, took time.Duration) Result {
 // String is the record of a copy that is done, in sentences.
 func (r copiedRecord) String() string {
 	var b strings.Builder
-	from, into := quote(r.HostPath), quote(r.VMPath)+" in "+r.into
-	if r.from != "" {
-		from, into = quote(r.VMPath)+" in "+r.from, quote(r.HostPath)
+	from, into := quote(r.HostPath), quote(r.VMPath)+" in "+label(r.VM, r.Name)
+	if r.fromVM {
+		from, into = into, from
 	}
 	fmt.Fprintf(&b, "Copied %s, %s, in %v s from %s to %s.", count(int64(r.Files), "file"), exactSize(r.Bytes), r.Seconds, from, into)
 	if r.Replaced > 0 {

@@ -166,7 +166,7 @@ func (u *upload) sofar() tally { return u.meter.sofar() }
 
 // run copies to the end.
 func (u *upload) run(ctx context.Context, t *Toolset) (copiedRecord, error) {
-	rec := copiedRecord{VM: u.vm.Hostname, HostPath: u.in.HostPath, VMPath: u.in.VMPath, Ignored: u.ignored, into: label(u.vm.Hostname, tagValue(u.vm, tagName))}
+	rec := copiedRecord{VM: u.vm.Hostname, HostPath: u.in.HostPath, VMPath: u.in.VMPath, Ignored: u.ignored, Name: tagValue(u.vm, tagName)}
 	err := u.send(ctx, t.client)
 	if isMissing(err) && u.intoFolder() {
 		rec.MadeFolder = u.vmPath

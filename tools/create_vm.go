@@ -104,7 +104,7 @@ func (t *Toolset) created(vm slicer.SlicerNode, in createVMInput, ready readines
 	if in.Wait == waitNone {
 		rec.Note = ""
 	}
-	text := fmt.Sprintf("Created in %s: %s", seconds(took), rec.vmRecord)
+	text := fmt.Sprintf("Created in %v s: %s", rec.Seconds, rec.vmRecord)
 	if rec.Note != "" {
 		text += "\n" + rec.Note
 	}

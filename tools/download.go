@@ -44,7 +44,7 @@ func (d *download) sofar() tally { return d.meter.sofar() }
 // run copies to the end. Whether vm_path is a file or a folder shows when it is
 // opened.
 func (d *download) run(ctx context.Context, t *Toolset) (copiedRecord, error) {
-	rec := copiedRecord{VM: d.vm.Hostname, VMPath: d.in.VMPath, from: label(d.vm.Hostname, tagValue(d.vm, tagName))}
+	rec := copiedRecord{VM: d.vm.Hostname, VMPath: d.in.VMPath, Name: tagValue(d.vm, tagName), fromVM: true}
 	file, err := t.client.OpenFile(ctx, d.vm.Hostname, d.in.VMPath)
 	switch {
 	case errors.Is(err, slicer.ErrIsDirectory):

@@ -78,7 +78,7 @@ func TestField11CopiesStayUnderTheRoots(t *testing.T) {
 
 // wire is a client of a server on stdio that keeps every byte which it gets.
 type wire struct {
-	t   *testing.T
+	t   testing.TB
 	in  io.Writer
 	out *json.Decoder
 	got *bytes.Buffer

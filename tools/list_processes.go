@@ -69,9 +69,9 @@ func (t *Toolset) listProcesses(ctx context.Context, in listProcessesInput) (Res
 		fmt.Fprintf(&text, " %d older ones are not listed.", list.Hidden)
 	}
 	for _, p := range list.Processes {
-		fmt.Fprintf(&text, "\n%s: %s, %v s, %s written", p.Process, p.State, p.Seconds, size(p.Written))
+		fmt.Fprintf(&text, "\n%s: %s, %v s, %s written", p.Process, p.State, p.Seconds, exactSize(p.Written))
 		if p.Dropped > 0 {
-			fmt.Fprintf(&text, " (%s no longer kept)", size(p.Dropped))
+			fmt.Fprintf(&text, ", %s of them no longer kept", exactSize(p.Dropped))
 		}
 		fmt.Fprintf(&text, ": %s", p.Command)
 	}

@@ -30,7 +30,7 @@ func waiter(release <-chan struct{}) script {
 }
 
 // processOf is the handle that an answer names.
-func processOf(t *testing.T, answer string) string {
+func processOf(t testing.TB, answer string) string {
 	t.Helper()
 	handle := regexp.MustCompile(`\b[ep]x_[A-Za-z0-9]+`).FindString(answer)
 	if handle == "" {
@@ -40,7 +40,7 @@ func processOf(t *testing.T, answer string) string {
 }
 
 // nextCall is the arguments of the read_process call that an answer ends with.
-func nextCall(t *testing.T, answer string) args {
+func nextCall(t testing.TB, answer string) args {
 	t.Helper()
 	m := regexp.MustCompile(`(?m)^Next: read_process\(process="([^"]+)"(?:, vm="[^"]+")?, cursor="([^"]+)"\)`).FindStringSubmatch(answer)
 	if m == nil {

@@ -28,10 +28,11 @@ type removeFileInput struct {
 // removedRecord is remove_file's answer.
 type removedRecord struct {
 	VM      string `json:"vm"`
+	Name    string `json:"name,omitempty"`
 	Path    string `json:"path"`
 	Type    string `json:"type"`              // file, directory or symlink
-	Entries int    `json:"entries,omitempty"` // of a folder, on its first level; -1 is unknown
-	Bytes   int64  `json:"bytes,omitempty"`   // of a file
+	Entries *int   `json:"entries,omitempty"` // of a folder, on its first level; nil is unknown
+	Bytes   *int64 `json:"bytes,omitempty"`   // of a file
 }
 
 // protectedFolders are those without which a VM doesn't run, or has lost what
@@ -66,21 +67,21 @@ func (t *Toolset) removeFile(ctx context.Context, in removeFileInput) (Result, e
 	if err != nil {
 		return Result{}, t.removeFailed(ctx, err, vm, in.Path)
 	}
-	text := fmt.Sprintf("Removed %s in %s: %s.", quote(in.Path), label(vm.Hostname, tagValue(vm, tagName)), rec.what())
+	text := fmt.Sprintf("Removed %s in %s: %s.", quote(in.Path), label(rec.VM, rec.Name), rec.what())
 	return Result{Text: text, Record: rec}, nil
 }
 
 // what says what was removed.
 func (r removedRecord) what() string {
 	switch {
-	case r.Type == "directory" && r.Entries > 0:
-		return fmt.Sprintf("a folder with %s and all below", entries(r.Entries))
-	case r.Type == "directory" && r.Entries < 0:
+	case r.Type == "directory" && r.Entries == nil:
 		return "a folder with all below"
+	case r.Type == "directory" && *r.Entries > 0:
+		return fmt.Sprintf("a folder with %s and all below", entries(*r.Entries))
 	case r.Type == "directory":
-		return "an empty folder"
-	case r.Type == "file":
-		return "a file of " + count(r.Bytes, "byte")
+		return "an empty folder, of 0 entries"
+	case r.Type == "file" && r.Bytes != nil:
+		return "a file of " + count(*r.Bytes, "byte")
 	}
 	return "a " + r.Type
 }
@@ -89,7 +90,7 @@ func (r removedRecord) what() string {
 // removed with what is in it. It is asked for before, as not every daemon may
 // refuse that.
 func (t *Toolset) toRemove(ctx context.Context, vm slicer.SlicerNode, in removeFileInput) (removedRecord, error) {
-	rec := removedRecord{VM: vm.Hostname, Path: in.Path}
+	rec := removedRecord{VM: vm.Hostname, Name: tagValue(vm, tagName), Path: in.Path}
 	info, err := t.client.Stat(ctx, vm.Hostname, in.Path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return rec, err
@@ -103,22 +104,21 @@ func (t *Toolset) toRemove(ctx context.Context, vm slicer.SlicerNode, in removeF
 	}
 	rec.Type = oneLine(info.Type, 32)
 	if !info.IsDir() {
-		rec.Bytes = info.Size
+		rec.Bytes = new(info.Size)
 		return rec, nil
 	}
 	list, err := t.client.ReadDir(ctx, vm.Hostname, in.Path)
 	if err != nil && in.Recursive && aboutOnePath(err) {
-		rec.Entries = -1 // it may have more than a daemon lists
-		return rec, nil
+		return rec, nil // it may have more than a daemon lists
 	}
 	if err != nil {
 		return rec, err
 	}
-	rec.Entries = len(list)
-	if rec.Entries > 0 && !in.Recursive {
+	rec.Entries = new(len(list))
+	if len(list) > 0 && !in.Recursive {
 		name, machine := quote(in.Path), quote(handle(vm))
 		return rec, refuse("%s in VM %s is a folder with %s: list_files(vm=%s, path=%s) shows them. remove_file(vm=%s, path=%s, recursive=true) removes it with all that is in it.",
-			name, machine, entries(rec.Entries), machine, name, machine, name)
+			name, machine, entries(len(list)), machine, name, machine, name)
 	}
 	return rec, nil
 }

@@ -136,7 +136,7 @@ func textOf(t *testing.T, res *mcp.CallToolResult) string {
 }
 
 // wantText reports what of wants is missing in an answer.
-func wantText(t *testing.T, what, got string, wants ...string) {
+func wantText(t testing.TB, what, got string, wants ...string) {
 	t.Helper()
 	for _, want := range wants {
 		if !strings.Contains(got, want) {

@@ -36,7 +36,7 @@ type vmList struct {
 // createOther makes a VM that the session's server doesn't own.
 func createOther(t *testing.T, client *slicer.SlicerClient, tags ...string) string {
 	t.Helper()
-	vm, err := client.CreateVMWithOptions(t.Context(), "", slicer.SlicerCreateNodeRequest{Tags: tags}, slicer.CreateVMOptions{Wait: "agent"})
+	vm, err := client.CreateVMWithOptions(t.Context(), "sbox", slicer.SlicerCreateNodeRequest{Tags: tags}, slicer.CreateVMOptions{Wait: "agent"})
 	if err != nil {
 		t.Fatalf("CreateVM: %v", err)
 	}

@@ -37,6 +37,7 @@ type writeFileInput struct {
 // writtenRecord is write_file's answer.
 type writtenRecord struct {
 	VM       string `json:"vm"`
+	Name     string `json:"name,omitempty"`
 	FilePath string `json:"file_path"`
 	Outcome  string `json:"outcome"` // created or overwritten
 	Bytes    int64  `json:"bytes"`
@@ -88,7 +89,7 @@ func (t *Toolset) writeFile(ctx context.Context, in writeFileInput) (Result, err
 		return Result{}, t.writeFailed(ctx, err, w, in.CreateParents)
 	}
 	rec := writtenRecord{
-		VM: vm.Hostname, FilePath: w.path, Outcome: "overwritten", Bytes: int64(len(w.data)), Lines: lineCount(w.data),
+		VM: vm.Hostname, Name: tagValue(vm, tagName), FilePath: w.path, Outcome: "overwritten", Bytes: int64(len(w.data)), Lines: lineCount(w.data),
 		Mode: orElse(mode, "0644"),
 	}
 	if there == nil {
@@ -107,7 +108,7 @@ func (t *Toolset) writeFile(ctx context.Context, in writeFileInput) (Result, err
 	}
 	rec.SHA256 = w.sum()
 	text := fmt.Sprintf("%s %s in %s: %s, %s, mode %s, SHA-256 %s.", capital(rec.Outcome), quote(rec.FilePath),
-		label(vm.Hostname, tagValue(vm, tagName)), count(rec.Lines, "line"), count(rec.Bytes, "byte"), rec.Mode, rec.SHA256)
+		label(rec.VM, rec.Name), count(rec.Lines, "line"), count(rec.Bytes, "byte"), rec.Mode, rec.SHA256)
 	if rec.MadeFolder != "" {
 		text += fmt.Sprintf(" Made the missing folder %s.", quote(rec.MadeFolder))
 	}

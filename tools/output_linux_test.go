@@ -1,0 +1,177 @@
+package tools_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/slicervm-mcp/slicervm-mcp/sdk/slicertest"
+)
+
+// What a command that prints 1 GiB may cost.
+const (
+	muchOutput         = 1 << 30
+	charactersPerToken = 4
+	mostTokens         = 10_000
+	mostPeak           = 64 << 20 // bytes of the server's resident memory
+)
+
+// noisy is a shell whose command prints muchOutput bytes: a line over and over,
+// or, for the script "one line", a line without an end. The very last of it is
+// THE END.
+func noisy(ctx context.Context, p *slicertest.Proc, script string) int {
+	const end = "THE END\n"
+	line := "a line of ordinary output, as compilers write, with a number at its end: 0123456\n"
+	if script == "one line" {
+		line = strings.TrimSpace(line)
+	}
+	block := bytes.Repeat([]byte(line), 32<<10/len(line))
+	for left := muchOutput - len(end); left > 0; left -= len(block) {
+		if _, err := p.Stdout.Write(block[:min(left, len(block))]); err != nil || ctx.Err() != nil {
+			return 1
+		}
+	}
+	fmt.Fprint(p.Stdout, end)
+	return 0
+}
+
+// outputServer is the program itself, over pipes.
+type outputServer struct {
+	wire
+	pid int
+}
+
+// builtServer builds the program.
+func builtServer(tb testing.TB) string {
+	tb.Helper()
+	binary := filepath.Join(tb.TempDir(), "slicervm-mcp")
+	if out, err := exec.CommandContext(tb.Context(), "go", "build", "-o", binary, "..").CombinedOutput(); err != nil {
+		tb.Fatalf("go build: %v\n%s", err, out)
+	}
+	return binary
+}
+
+// startServer starts the program, which ends with its input.
+func startServer(tb testing.TB, binary string, args ...string) *outputServer {
+	tb.Helper()
+	home := tb.TempDir()
+	cmd := exec.CommandContext(context.WithoutCancel(tb.Context()), binary, args...)
+	cmd.Dir = home
+	cmd.Env = []string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir()}
+	var log safeBuffer
+	cmd.Stderr = &log
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		in.Close()
+		_, _ = io.Copy(io.Discard, out) // to its end
+		if err := cmd.Wait(); err != nil {
+			tb.Errorf("the server: %v\n%s", err, log.String())
+		}
+	})
+	s := &outputServer{wire{t: tb, in: in, out: json.NewDecoder(out), got: &bytes.Buffer{}}, cmd.Process.Pid}
+	s.send(map[string]any{"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": map[string]any{
+		"protocolVersion": "2025-06-18", "capabilities": map[string]any{}, "clientInfo": map[string]any{"name": "test", "version": "1"},
+	}})
+	s.answer()
+	return s
+}
+
+// text calls a tool that is to succeed, and returns its answer's text.
+func (s *outputServer) text(tool string, a args) string {
+	s.t.Helper()
+	raw := s.call(tool, a)
+	var res struct {
+		IsError bool
+		Content []struct{ Text string }
+	}
+	if err := json.Unmarshal([]byte(raw), &res); err != nil || res.IsError || len(res.Content) != 1 {
+		s.t.Fatalf("%s = %.1000s, %v; want a text", tool, raw, err)
+	}
+	return res.Content[0].Text
+}
+
+// peak is the most memory that the server has had, in bytes.
+func (s *outputServer) peak() int64 {
+	s.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.pid))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	number, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+	kib, err := strconv.ParseInt(number, 10, 64)
+	if err != nil {
+		s.t.Fatalf("VmHWM in %s: %v", status, err)
+	}
+	return kib << 10
+}
+
+// outputCost is what a command that prints much costs.
+type outputCost struct {
+	characters, tokens int
+	peak               int64
+}
+
+// cost runs a command that prints muchOutput to its end, and says what its
+// answer and the server's memory came to.
+func (s *outputServer) cost(input args) (cost outputCost, answer string) {
+	s.t.Helper()
+	answer = s.text("exec", input)
+	cost.characters = utf8.RuneCountInString(answer)
+	cost.tokens = (cost.characters + charactersPerToken - 1) / charactersPerToken
+	cost.peak = s.peak()
+	return cost, answer
+}
+
+// outputWays are the ways that output takes to the server.
+func outputWays() map[string]args {
+	return map[string]args{
+		"lines, in the background of the daemon":    {"command": "lines"},
+		"one line, in the background of the daemon": {"command": "one line"},
+		"lines, over the server's own stream":       {"command": "lines", "stdin": "x"},
+		"one line, over the server's own stream":    {"command": "one line", "stdin": "x"},
+	}
+}
+
+// TestMuchOutputCostsLittle is about a command that prints 1 GiB: what a model
+// reads of it, and what memory the program takes, with a daemon of the tests.
+func TestMuchOutputCostsLittle(t *testing.T) {
+	binary := builtServer(t)
+	srv := slicertest.NewServer(t, slicertest.Options{Shell: launched(noisy)})
+	for name, input := range outputWays() {
+		t.Run(name, func(t *testing.T) {
+			s := startServer(t, binary, "--url", srv.URL)
+			input["vm"] = "web" + strconv.Itoa(s.pid)
+			s.text("create_vm", args{"name": input["vm"]})
+			input["yield_seconds"] = 50
+			cost, last := s.cost(input)
+			wantText(t, "the last answer", last, "exit 0 in ", "THE END")
+			t.Logf("%d characters, %d tokens, %.1f MiB at the most", cost.characters, cost.tokens, float64(cost.peak)/(1<<20))
+			if cost.tokens > mostTokens {
+				t.Errorf("an answer had %d tokens, want at most %d", cost.tokens, mostTokens)
+			}
+			if cost.peak > mostPeak {
+				t.Errorf("the server had %d bytes of memory, want at most %d", cost.peak, mostPeak)
+			}
+		})
+	}
+}
