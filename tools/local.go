@@ -16,10 +16,15 @@ const (
 	// localPrefix begins the handles of processes that this server holds.
 	localPrefix = "px_"
 
-	// mostLocals bounds how many of them are kept, and localRing how many
-	// bytes of output of each.
+	// mostLocals bounds how many of them are kept, localRing how many bytes of
+	// output of each, and mostPieces in how many pieces.
 	mostLocals = 128
 	localRing  = 1 << 20
+	mostPieces = localRing / 32
+
+	// joinedBytes is how large a piece gets by joining output that nobody has
+	// read yet.
+	joinedBytes = 4 << 10
 
 	// readable is how long a process that has ended stays at the least.
 	readable = 10 * time.Minute
@@ -126,6 +131,7 @@ type local struct {
 	kept    []piece // the newest, localRing bytes of text at most
 	bytes   int     // of kept
 	next    uint64  // number of the last piece
+	sealed  uint64  // pieces up to this one are known to somebody, and stay as they are
 	written int64
 	dropped int64
 	ended   time.Time
@@ -138,24 +144,29 @@ type local struct {
 func (p *local) id() string { return p.handle }
 
 // write takes output. It is held whole, in pieces, until the ring is full.
+// Pieces that nobody has seen yet are joined, as a command that writes byte by
+// byte would fill memory with what holds the bytes.
 func (p *local) write(stream int, text string) {
 	if text == "" {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.next++
-	p.kept = append(p.kept, piece{number: p.next, stream: stream, text: text})
+	last := len(p.kept) - 1
+	if last >= 0 && p.next > p.sealed && p.kept[last].stream == stream && len(p.kept[last].text)+len(text) <= joinedBytes {
+		p.kept[last].text += text
+	} else {
+		p.next++
+		p.kept = append(p.kept, piece{number: p.next, stream: stream, text: text, before: p.written})
+	}
 	p.bytes += len(text)
 	p.written += int64(len(text))
-	drop := 0
-	for p.bytes > localRing && drop < len(p.kept)-1 {
-		p.bytes -= len(p.kept[drop].text)
-		p.dropped += int64(len(p.kept[drop].text))
-		drop++
-	}
-	if drop > 0 {
-		p.kept = slices.Delete(p.kept, 0, drop)
+	for len(p.kept) > 1 && (p.bytes > localRing || len(p.kept) > mostPieces) {
+		n := len(p.kept[0].text)
+		p.kept[0] = piece{}
+		p.kept = p.kept[1:]
+		p.bytes -= n
+		p.dropped += int64(n)
 	}
 	p.wake()
 }
@@ -186,14 +197,15 @@ func (p *local) forgettable(age time.Duration) bool {
 // pieces implements process.
 func (p *local) pieces(ctx context.Context, from cursor, follow bool) iter.Seq2[piece, error] {
 	return func(yield func(piece, error) bool) {
+		past := int64(0) // bytes before at, as far as that is known
 		for at := max(from.piece, 1); ; {
-			batch, missing, end, changed := p.since(at)
+			batch, missing, end, changed := p.since(at, past)
 			if missing > 0 && !yield(piece{dropped: missing}, nil) {
 				return
 			}
 			for _, part := range batch {
+				at, past = part.number+1, part.before+int64(len(part.text))
 				part.text = from.rest(part.number, part.text)
-				at = part.number + 1
 				if !yield(part, nil) {
 					return
 				}
@@ -215,9 +227,10 @@ func (p *local) pieces(ctx context.Context, from cursor, follow bool) iter.Seq2[
 	}
 }
 
-// since returns the pieces from number at on, how many bytes before the first
-// of them are no longer kept, and the end, if there is no more to come.
-func (p *local) since(at uint64) (batch []piece, missing int64, end *ending, changed <-chan struct{}) {
+// since returns the pieces from number at on, before which there are past bytes
+// at least, how many bytes before the first of them are no longer kept, and the
+// end, if there is no more to come.
+func (p *local) since(at uint64, past int64) (batch []piece, missing int64, end *ending, changed <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	i := len(p.kept)
@@ -225,8 +238,9 @@ func (p *local) since(at uint64) (batch []piece, missing int64, end *ending, cha
 		i--
 	}
 	if i == 0 && len(p.kept) > 0 && p.kept[0].number > at {
-		missing = p.dropped
+		missing = p.dropped - past
 	}
+	p.sealed = p.next
 	return slices.Clone(p.kept[i:]), missing, p.end, p.changed
 }
 

@@ -97,6 +97,8 @@ func (a processAnswer) ending(end ending) string {
 func (a processAnswer) next() string {
 	at := "cursor=" + quote(a.reading.next.String())
 	switch {
+	case a.reading.full && a.reading.out.open:
+		return "Next: " + a.call("read_process", at) + " reads on in the middle of the line."
 	case a.reading.full:
 		return "Next: " + a.call("read_process", at) + " reads on."
 	case a.reading.end == nil:

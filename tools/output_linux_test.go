@@ -20,22 +20,31 @@ import (
 // What a command that prints 1 GiB may cost.
 const (
 	muchOutput         = 1 << 30
+	someOutput         = 128 << 20 // where all of it goes through the server, which takes time
+	manyDrops          = 600_000
 	charactersPerToken = 4
 	mostTokens         = 10_000
 	mostPeak           = 64 << 20 // bytes of the server's resident memory
 )
 
-// noisy is a shell whose command prints muchOutput bytes: a line over and over,
-// or, for the script "one line", a line without an end. The very last of it is
-// THE END.
+// noisy is a shell whose scripts are KIND and a number of bytes, such as "lines
+// 1000". It prints so many: the same line over and over; one line without an
+// end; or lines of one byte, each written by itself. The last line is THE END.
 func noisy(ctx context.Context, p *slicertest.Proc, script string) int {
-	const end = "THE END\n"
-	line := "a line of ordinary output, as compilers write, with a number at its end: 0123456\n"
-	if script == "one line" {
-		line = strings.TrimSpace(line)
+	const end = "\nTHE END\n"
+	kind, number, _ := strings.Cut(script, " ")
+	bytesInAll, err := strconv.Atoi(number)
+	if err != nil {
+		return 2
 	}
-	block := bytes.Repeat([]byte(line), 32<<10/len(line))
-	for left := muchOutput - len(end); left > 0; left -= len(block) {
+	block := bytes.Repeat([]byte("a line of ordinary output, as compilers write, number 0123456789\n"), 512)
+	switch kind {
+	case "oneline":
+		block = bytes.ReplaceAll(block, []byte("\n"), []byte(" "))
+	case "drops":
+		block = []byte("\n")
+	}
+	for left := bytesInAll - len(end); left > 0; left -= len(block) {
 		if _, err := p.Stdout.Write(block[:min(left, len(block))]); err != nil || ctx.Err() != nil {
 			return 1
 		}
@@ -142,36 +151,75 @@ func (s *outputServer) cost(input args) (cost outputCost, answer string) {
 	return cost, answer
 }
 
-// outputWays are the ways that output takes to the server.
-func outputWays() map[string]args {
-	return map[string]args{
-		"lines, in the background of the daemon":    {"command": "lines"},
-		"one line, in the background of the daemon": {"command": "one line"},
-		"lines, over the server's own stream":       {"command": "lines", "stdin": "x"},
-		"one line, over the server's own stream":    {"command": "one line", "stdin": "x"},
-	}
-}
-
 // TestMuchOutputCostsLittle is about a command that prints 1 GiB: what a model
 // reads of it, and what memory the program takes, with a daemon of the tests.
 func TestMuchOutputCostsLittle(t *testing.T) {
 	binary := builtServer(t)
 	srv := slicertest.NewServer(t, slicertest.Options{Shell: launched(noisy)})
-	for name, input := range outputWays() {
-		t.Run(name, func(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		bytes int
+		input args
+	}{
+		{"lines, in the background of the daemon", muchOutput, args{"command": "lines"}},
+		{"one line, in the background of the daemon", muchOutput, args{"command": "oneline"}},
+		{"lines, over the server's own stream", someOutput, args{"command": "lines", "stdin": "x"}},
+		{"one line, over the server's own stream", someOutput, args{"command": "oneline", "stdin": "x"}},
+		{"byte by byte, over the server's own stream", manyDrops, args{"command": "drops", "stdin": "x"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
 			s := startServer(t, binary, "--url", srv.URL)
-			input["vm"] = "web" + strconv.Itoa(s.pid)
-			s.text("create_vm", args{"name": input["vm"]})
-			input["yield_seconds"] = 50
-			cost, last := s.cost(input)
-			wantText(t, "the last answer", last, "exit 0 in ", "THE END")
-			t.Logf("%d characters, %d tokens, %.1f MiB at the most", cost.characters, cost.tokens, float64(cost.peak)/(1<<20))
+			vm := "vm" + strconv.Itoa(s.pid)
+			s.text("create_vm", args{"name": vm})
+			tc.input["command"] = fmt.Sprintf("%s %d", tc.input["command"], tc.bytes)
+			tc.input["vm"], tc.input["yield_seconds"] = vm, 50
+			cost, answer := s.cost(tc.input)
+			wantText(t, "exec", answer, "exit 0 in ", "THE END")
+			t.Logf("%d characters, %d tokens, %.1f MiB at the most", cost.characters, cost.tokens, mebibytes(cost.peak))
 			if cost.tokens > mostTokens {
-				t.Errorf("an answer had %d tokens, want at most %d", cost.tokens, mostTokens)
+				t.Errorf("the answer has %d tokens, want at most %d", cost.tokens, mostTokens)
 			}
 			if cost.peak > mostPeak {
-				t.Errorf("the server had %d bytes of memory, want at most %d", cost.peak, mostPeak)
+				t.Errorf("the server had %.1f MiB of memory, want at most %.1f", mebibytes(cost.peak), mebibytes(mostPeak))
 			}
+		})
+	}
+}
+
+func mebibytes(n int64) float64 { return float64(n) / (1 << 20) }
+
+// BenchmarkOutput prints what 1 GiB of output costs: of text that a model reads,
+// and of the program's memory.
+func BenchmarkOutput(b *testing.B) {
+	binary := builtServer(b)
+	srv := slicertest.NewServer(b, slicertest.Options{Shell: launched(noisy)})
+	command := fmt.Sprintf("lines %d", muchOutput)
+	yes := fmt.Sprintf("yes 'a line of ordinary output, as compilers write' | head -c %d; echo THE END", muchOutput)
+	for _, bc := range []struct {
+		name   string
+		server []string
+		input  args
+	}{
+		{"background", []string{"--url", srv.URL}, args{"command": command}},
+		{"stream", []string{"--url", srv.URL}, args{"command": command, "stdin": "x"}},
+		{"embedded", []string{"--embedded"}, args{"command": yes}},
+	} {
+		b.Run(bc.name, func(b *testing.B) {
+			b.SetBytes(muchOutput)
+			var most outputCost
+			for b.Loop() {
+				s := startServer(b, binary, bc.server...)
+				vm := "vm" + strconv.Itoa(s.pid)
+				s.text("create_vm", args{"name": vm})
+				bc.input["vm"], bc.input["yield_seconds"] = vm, 50
+				cost, answer := s.cost(bc.input)
+				wantText(b, "exec", answer, "exit 0 in ", "THE END")
+				most.characters, most.tokens, most.peak = max(most.characters, cost.characters), max(most.tokens, cost.tokens), max(most.peak, cost.peak)
+				s.text("delete_vm", args{"vm": vm})
+			}
+			b.ReportMetric(float64(most.characters), "chars/answer")
+			b.ReportMetric(float64(most.tokens), "tokens/answer")
+			b.ReportMetric(mebibytes(most.peak), "peak-MiB")
 		})
 	}
 }

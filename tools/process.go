@@ -36,6 +36,7 @@ type piece struct {
 	stream  int    // stdout or stderr
 	text    string
 	dropped int64 // bytes that came before and are no longer kept
+	before  int64 // bytes of output before it, where this server holds it
 	end     *ending
 }
 

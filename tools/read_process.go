@@ -59,23 +59,31 @@ func (t *Toolset) readProcess(ctx context.Context, in readProcessInput) (Result,
 	if err != nil {
 		return t.readBroke(ctx, err, a)
 	}
-	if err := t.stands(ctx, &a); err != nil {
+	if err := t.stands(ctx, how, &a); err != nil {
 		return Result{}, err
 	}
 	return t.outcome(ctx, a)
 }
 
 // stands completes what is known of a process with what the daemon says of it.
-func (t *Toolset) stands(ctx context.Context, a *processAnswer) error {
+func (t *Toolset) stands(ctx context.Context, how reader, a *processAnswer) error {
 	info, err := a.process.info(ctx)
 	if err != nil {
 		return onVM(handle(a.vm), err)
 	}
 	a.lifetime = info.lifetime
 	a.took = info.took(time.Now())
-	if !info.running && a.reading.end == nil && !a.reading.full && !a.reading.matched {
-		// It had ended before the place where this reading began.
-		a.reading.end = &info.end
+	r := &a.reading
+	if info.running || r.end != nil || r.full || r.matched {
+		return nil
+	}
+	// It ended after the wait was over, or before the place where this reading
+	// began.
+	if err := how.readRest(ctx, a.process, r); err != nil {
+		return nil //nolint:nilerr // the call that the answer names reads on
+	}
+	if r.end == nil && !r.full && !r.matched {
+		r.end = &info.end
 	}
 	return nil
 }

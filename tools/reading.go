@@ -14,9 +14,10 @@ const (
 	// stand inside a long one.
 	segment = 1 << 10
 
-	// pageCharacters is when a page is full. What a segment can become when
-	// it is written out still fits in below mostCharacters.
-	pageCharacters = mostCharacters - 3*segment
+	// pageCharacters is when a page is full. The rest of a line, at most a
+	// segment, and what a segment can become when it is written out still fit
+	// in below mostCharacters.
+	pageCharacters = mostCharacters - 4*segment
 
 	// retries is how often a log is asked for again after its stream broke.
 	retries = 2
@@ -43,6 +44,7 @@ type reading struct {
 	dropped int64   // bytes that were no longer kept
 	full    bool    // the page is full, and there may be more
 	matched bool    // until has matched
+	seen    *lastLines
 }
 
 // read reads p's output from a place on until the command's end, the end of
@@ -52,11 +54,11 @@ func (how reader) read(ctx context.Context, p process, from cursor) (reading, er
 	if how.paged {
 		r.out.body.room = mostCharacters
 	}
-	seen := &lastLines{until: how.until}
-	r.out.saw = seen.add
+	r.seen = &lastLines{until: how.until}
+	r.out.saw = r.seen.add
 	for try := 0; ; {
 		before := r.next
-		err := how.pass(ctx, p, &r, seen)
+		err := how.pass(ctx, p, &r)
 		switch {
 		case err == nil:
 			return r, nil
@@ -73,12 +75,21 @@ func (how reader) read(ctx context.Context, p process, from cursor) (reading, er
 	}
 }
 
+// readRest adds to r what has come since it was read, without waiting.
+func (how reader) readRest(ctx context.Context, p process, r *reading) error {
+	how.follow, how.saw = false, nil
+	return how.pass(ctx, p, r)
+}
+
 // pass reads the log once, as far as its stream goes.
-func (how reader) pass(ctx context.Context, p process, r *reading, seen *lastLines) error {
+func (how reader) pass(ctx context.Context, p process, r *reading) error {
 	from := r.next
 	for part, err := range p.pieces(ctx, from, how.follow) {
 		if err != nil {
 			return err
+		}
+		if ctx.Err() != nil && part.end == nil {
+			return nil // much may lie ready, in very small pieces
 		}
 		if part.dropped > 0 {
 			r.dropped += part.dropped
@@ -93,12 +104,12 @@ func (how reader) pass(ctx context.Context, p process, r *reading, seen *lastLin
 		if part.number == from.piece {
 			base = from.offset
 		}
-		if stop := how.take(r, part, base, seen); stop {
+		if stop := how.take(r, part, base); stop {
 			return nil
 		}
 		r.next = cursor{piece: part.number + 1}
 		if how.saw != nil {
-			how.saw(seen.last(r.out))
+			how.saw(r.seen.last(r.out))
 		}
 	}
 	if ctx.Err() == nil && how.follow {
@@ -109,7 +120,7 @@ func (how reader) pass(ctx context.Context, p process, r *reading, seen *lastLin
 
 // take adds a piece. base is how many bytes of it came before. It reports
 // whether reading stops inside it or after it; next then stands there.
-func (how reader) take(r *reading, part piece, base int, seen *lastLines) (stop bool) {
+func (how reader) take(r *reading, part piece, base int) (stop bool) {
 	text := part.text
 	for len(text) > 0 {
 		if !how.paged && r.out.body.full {
@@ -122,16 +133,17 @@ func (how reader) take(r *reading, part piece, base int, seen *lastLines) (stop 
 		}
 		r.cut = cursor{piece: part.number, offset: base}
 		r.out.write(part.stream, text[:n])
+		whole := text[n-1] == '\n'
 		text, base = text[n:], base+n
 		r.next = cursor{piece: part.number, offset: base}
 		if len(text) == 0 {
 			r.next = cursor{piece: part.number + 1}
 		}
-		if seen.matches(r.out) {
+		if r.seen.matches(r.out) {
 			r.matched = true
 			return true
 		}
-		if how.paged && (r.out.characters() >= pageCharacters || how.lines > 0 && r.out.body.lines >= int64(how.lines)) {
+		if how.paged && (r.out.characters() >= pageCharacters && whole || r.out.characters() >= pageCharacters+segment || how.lines > 0 && r.out.body.lines >= int64(how.lines)) {
 			r.full = true
 			return true
 		}
@@ -148,8 +160,8 @@ type lastLines struct {
 // add takes cleaned output.
 func (l *lastLines) add(text []byte) {
 	l.text = append(l.text, text...)
-	if over := len(l.text) - 2*longestHeld; over > 0 {
-		l.text = append(l.text[:0], l.text[over:]...)
+	if len(l.text) > 4*longestHeld {
+		l.text = append(l.text[:0], l.text[len(l.text)-2*longestHeld:]...)
 	}
 }
 
@@ -172,8 +184,10 @@ func (l *lastLines) matches(out *transcript) bool {
 
 // last is the last line that isn't empty.
 func (l *lastLines) last(out *transcript) string {
-	lines := strings.Split(strings.TrimRight(string(l.text)+out.unfinished(), "\n "), "\n")
-	return lines[len(lines)-1]
+	const enough = 1 << 10 // of what a progress notification has room for
+	text := string(l.text[max(0, len(l.text)-enough):]) + out.unfinished()
+	text = strings.TrimRight(text, "\n ")
+	return text[strings.LastIndexByte(text, '\n')+1:]
 }
 
 // pause waits, and reports false when ctx ended first.
