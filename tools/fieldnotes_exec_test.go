@@ -3,10 +3,18 @@ package tools_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"maps"
 	"net"
+	"net/http"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode/utf8"
 
@@ -22,24 +30,89 @@ func stuck(ctx context.Context, p *slicertest.Proc, _ string) int {
 	return 1
 }
 
+// stalling passes a number of requests on, and gives the others no answer.
+type stalling struct {
+	base http.RoundTripper
+	left atomic.Int32
+}
+
+func (s *stalling) RoundTrip(r *http.Request) (*http.Response, error) {
+	if s.left.Add(-1) >= 0 {
+		return s.base.RoundTrip(r)
+	}
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+// TestField1AnswersComeInTime is about clients that give up at 60 s: whatever the
+// command does, and whatever the daemon doesn't, every tool answers before.
 func TestField1AnswersComeInTime(t *testing.T) {
-	srv := slicertest.NewServer(t, slicertest.Options{Shell: launched(stuck)})
-	s := connect(t, tools.Config{Client: srv.Client(), CallLimit: 6 * time.Second})
-	s.call("create_vm", args{})
-	began := time.Now()
-	got := s.call("exec", args{"command": "x", "yield_seconds": 50, "timeout_seconds": 86400})
-	handle := processOf(t, got)
-	s.call("read_process", args{"process": handle, "wait_seconds": 50, "until": "never"})
-	if took := time.Since(began); took > 30*time.Second {
-		t.Errorf("two calls of 6 s at most took %s", took)
+	const mostTime = 53 * time.Second
+	t.Run("a command without an end", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			srv := slicertest.NewServer(t, slicertest.Options{Network: slicertest.Pipe, Shell: launched(stuck)})
+			t.Cleanup(srv.Client().CloseIdleConnections)
+			s, stop := tended(t, tools.Config{Client: srv.Client(), Owner: testOwner})
+			defer stop()
+			s.call("create_vm", args{})
+			began := time.Now()
+			got := s.call("exec", args{"command": "x", "yield_seconds": 50, "timeout_seconds": 86400})
+			if took := time.Since(began); took > mostTime {
+				t.Errorf("exec took %s, want %s at most", took, mostTime)
+			}
+			began = time.Now()
+			s.call("read_process", args{"process": processOf(t, got), "wait_seconds": 50, "until": "never"})
+			if took := time.Since(began); took > mostTime {
+				t.Errorf("read_process took %s, want %s at most", took, mostTime)
+			}
+		})
+	})
+	root := t.TempDir()
+	put(t, root, map[string]string{"in/data.bin": "x"})
+	rows := map[string]factsRow{}
+	for _, row := range succeeding() {
+		if _, there := rows[row.tool]; !there {
+			rows[row.tool] = row
+		}
+	}
+	for answered := range int32(4) {
+		t.Run(fmt.Sprintf("a daemon that is silent after %d answers", answered), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				srv, client := pipeDaemon(t)
+				s, stop := tended(t, tools.Config{Client: client, Owner: testOwner})
+				s.call("create_vm", args{"name": "web"})
+				stop()
+				transport := &stalling{base: srv.HTTPClient().Transport}
+				silent := slicer.NewSlicerClient(srv.URL, "", "test", &http.Client{Transport: transport})
+				s = connect(t, tools.Config{
+					Client: silent, Roots: []string{root}, SecretEnv: []string{"CANARY"}, Getenv: func(string) string { return "value-of-the-secret" },
+				})
+				for tool, row := range rows {
+					a := maps.Clone(row.args)
+					if a["process"] != nil {
+						a["process"] = "ex_1"
+					}
+					transport.left.Store(answered)
+					began := time.Now()
+					s.raw(t.Context(), tool, a)
+					if took := time.Since(began); took > mostTime {
+						t.Errorf("%s took %s, want %s at most", tool, took, mostTime)
+					}
+				}
+			})
+		})
 	}
 }
 
 func TestField2ATimedOutCommandIsFoundAgain(t *testing.T) {
-	s := shellSession(t, stuck)
+	release := make(chan struct{}, 1)
+	s := shellSession(t, waiter(release))
 	got := s.call("exec", args{"command": "make all", "yield_seconds": 1})
 	wantText(t, "exec", got, "still running (process ex_", "begun", "Next: read_process(process=\"ex_")
 	wantText(t, "list_processes", s.call("list_processes", args{}), processOf(t, got), "running", "make all")
+	release <- struct{}{}
+	wantText(t, "the literal next call", s.call("read_process", nextCall(t, got)), "exit 7", "done")
+	wantText(t, "all of it once more", s.call("read_process", args{"process": processOf(t, got)}), "exit 7", "begun\ndone")
 }
 
 func TestField3WaitingAndLivingAreTwoThings(t *testing.T) {
@@ -63,17 +136,62 @@ func TestField3WaitingAndLivingAreTwoThings(t *testing.T) {
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("exec with a wait of 1 s on a silent daemon took %s", took)
 	}
+
+	// One that can't even be dialled.
+	dialling := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
+	s = connect(t, tools.Config{Client: slicer.NewSlicerClient("http://"+l.Addr().String(), "", "test", &http.Client{Transport: dialling})})
+	began = time.Now()
+	s.fail("exec", args{"command": "x", "yield_seconds": 1})
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("exec with a wait of 1 s while a daemon is dialled took %s", took)
+	}
 }
 
+// TestField4SignalsAreToldAndReachTheGroup is about what the fake can tell of
+// signals. That they reach a whole group, and a KILL those that ignore a TERM, is
+// tested in the sandbox and in the daemon.
 func TestField4SignalsAreToldAndReachTheGroup(t *testing.T) {
-	s := shellSession(t, stuck)
-	handle := processOf(t, s.call("exec", args{"command": "x", "background": true}))
-	wantText(t, "signal_process", s.call("signal_process", args{"process": handle}), "SIGTERM sent to its group", "killed by SIGTERM after ")
-	wantText(t, "read_process", s.call("read_process", args{"process": handle}), "killed by SIGTERM after ")
+	var mu sync.Mutex
+	var causes []error
+	s := shellSession(t, func(ctx context.Context, p *slicertest.Proc, script string) int {
+		if code, ok := strings.CutPrefix(script, "exit "); ok {
+			n, _ := strconv.Atoi(code)
+			return n
+		}
+		code := stuck(ctx, p, script)
+		mu.Lock()
+		defer mu.Unlock()
+		causes = append(causes, context.Cause(ctx))
+		return code
+	})
+	for _, name := range []string{"TERM", "KILL", "INT", "HUP", "QUIT", "USR1", "USR2"} {
+		handle := processOf(t, s.call("exec", args{"command": "x", "background": true}))
+		wantText(t, "signal_process", s.call("signal_process", args{"process": handle, "signal": name}), "SIG"+name+" sent to its group", "killed by SIG"+name+" after ")
+		got := s.call("read_process", args{"process": handle})
+		wantText(t, "read_process", got, "killed by SIG"+name+" after ")
+		if strings.Contains(got, "exit 0") {
+			t.Errorf("read_process of what SIG%s ended = %q", name, got)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(causes) != 7 || causes[1] != error(slicertest.Signal("KILL")) {
+		t.Errorf("the commands got %v, want seven signals, the second a KILL", causes)
+	}
+	// What the shell itself tells of a signal, and a lifetime that is over.
+	for code, want := range map[string]string{"137": "exit 137 (SIGKILL) in ", "139": "exit 139 (SIGSEGV) in ", "0": "exit 0 in "} {
+		wantText(t, "exec", s.call("exec", args{"command": "exit " + code}), want)
+	}
 }
 
 func TestField5OutputAfterTheEndIsKept(t *testing.T) {
-	srv := slicertest.NewServer(t, slicertest.Options{Shell: launched(func(_ context.Context, p *slicertest.Proc, _ string) int {
+	srv := slicertest.NewServer(t, slicertest.Options{Shell: launched(func(ctx context.Context, p *slicertest.Proc, script string) int {
+		if script != "x" {
+			return runWords(ctx, p, script)
+		}
 		fmt.Fprintln(p.Stderr, "error: the cause")
 		return 2
 	})})
@@ -84,6 +202,8 @@ func TestField5OutputAfterTheEndIsKept(t *testing.T) {
 	s.call("create_vm", args{})
 	wantText(t, "exec", s.call("exec", args{"command": "x"}), "exit 2 in ", "error: the cause")
 	wantText(t, "exec with input", s.call("exec", args{"command": "x", "stdin": "y"}), "exit 2 in ", "error: the cause")
+	wantText(t, "exec of echo", s.call("exec", args{"command": "echo hello"}), "exit 0 in ", "```\nhello\n```")
+	wantText(t, "exec of echo with input", s.call("exec", args{"command": "echo hello", "stdin": "y"}), "exit 0 in ", "```\nhello\n```")
 }
 
 func TestField6TheEndOfALongOutputIsShown(t *testing.T) {
@@ -95,6 +215,28 @@ func TestField6TheEndOfALongOutputIsShown(t *testing.T) {
 	wantText(t, "exec", got, "first\n", "BUILD FAILED\n", " lines (", "omitted; read_process(process=", "cursor=")
 	if n := utf8.RuneCountInString(got); n > 30_500 {
 		t.Errorf("exec answered %d characters, want 30,500 at most", n)
+	}
+	// What is said to be missing is what is missing, and the call that is named
+	// begins where the head ends.
+	m := regexp.MustCompile("(?m)^… ([0-9,]+) lines \\(.*\\) omitted; read_process\\(process=\"([^\"]+)\", cursor=\"([^\"]+)\"\\) reads on$").FindStringSubmatch(got)
+	if m == nil {
+		t.Fatalf("exec = %q, want it to name the call that reads on", got)
+	}
+	shown := strings.Count(got, "middle\n")
+	if omitted, _ := strconv.Atoi(strings.ReplaceAll(m[1], ",", "")); omitted+shown != 100_000 {
+		t.Errorf("%d lines are shown, and %d are said to be omitted, want 100,000 in all", shown, omitted)
+	}
+	head := strings.Count(got[:strings.Index(got, "\n… ")], "middle\n")
+	rest := 0
+	for next := (args{"process": m[2], "cursor": m[3]}); next != nil; {
+		page := s.call("read_process", next)
+		rest += strings.Count(page, "middle\n")
+		if next = nil; strings.Contains(page, "\nNext: ") {
+			next = nextCall(t, page)
+		}
+	}
+	if lap := head + rest - 100_000; lap < 0 || lap > 1000 {
+		t.Errorf("the head has %d lines and what reads on from there %d, want 100,000 and few twice", head, rest)
 	}
 }
 
@@ -162,9 +304,12 @@ func TestField19NothingPromptsOrPages(t *testing.T) {
 	var env []string
 	s := shellSession(t, func(_ context.Context, p *slicertest.Proc, _ string) int {
 		env = slices.Clone(p.Env)
+		if n, err := io.Copy(io.Discard, p.Stdin); n != 0 || err != nil { // a prompt finds the end of its input
+			return 1
+		}
 		return 0
 	})
-	s.call("exec", args{"command": "x"})
+	wantText(t, "exec of what reads its input", s.call("exec", args{"command": "x"}), "exit 0")
 	for _, want := range []string{"GIT_TERMINAL_PROMPT=0", "PAGER=cat", "DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_MODE=a", "TERM=dumb", "NO_COLOR=1"} {
 		if !slices.Contains(env, want) {
 			t.Errorf("the environment %q lacks %s", env, want)
