@@ -7,7 +7,7 @@ LDFLAGS := -s -w
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo check fmt-check vet lint generate generated cross conformance matrix fuzz bench bench-boot cover clean
+.PHONY: help build test demo check fmt-check vet lint generate generated cross conformance matrix fuzz bench bench-boot bench-output cover clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ bench: ## run the benchmarks
 
 bench-boot: ## print how long VMs take to boot, p50 and p95, one and four at a time
 	go test -run '^$$' -bench '^BenchmarkBoot$$' -benchtime 50x ./internal/sandbox
+
+bench-output: ## print what a command that prints 1 GiB costs: text for the model, memory of the server
+	go test -run '^$$' -bench '^BenchmarkOutput$$' -benchtime 1x ./tools
 
 cover: ## fail when the tests of sdk/ cover less than 90 % of it
 	@go test -count=1 -coverprofile=cover.out ./sdk >/dev/null && \
