@@ -2,6 +2,7 @@ package tools_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -178,7 +179,7 @@ func TestField4SignalsAreToldAndReachTheGroup(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if len(causes) != 7 || causes[1] != error(slicertest.Signal("KILL")) {
+	if len(causes) != 7 || !errors.Is(causes[1], slicertest.Signal("KILL")) {
 		t.Errorf("the commands got %v, want seven signals, the second a KILL", causes)
 	}
 	// What the shell itself tells of a signal, and a lifetime that is over.
@@ -226,7 +227,8 @@ func TestField6TheEndOfALongOutputIsShown(t *testing.T) {
 	if omitted, _ := strconv.Atoi(strings.ReplaceAll(m[1], ",", "")); omitted+shown != 100_000 {
 		t.Errorf("%d lines are shown, and %d are said to be omitted, want 100,000 in all", shown, omitted)
 	}
-	head := strings.Count(got[:strings.Index(got, "\n… ")], "middle\n")
+	before, _, _ := strings.Cut(got, "\n… ")
+	head := strings.Count(before, "middle\n")
 	rest := 0
 	for next := (args{"process": m[2], "cursor": m[3]}); next != nil; {
 		page := s.call("read_process", next)
