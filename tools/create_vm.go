@@ -62,6 +62,9 @@ func (t *Toolset) createVM(ctx context.Context, in createVMInput) (Result, error
 	if err != nil {
 		return Result{}, err
 	}
+	if err := t.checkNoSecrets(ctx, in.Secrets); err != nil {
+		return Result{}, err
+	}
 	done, err := t.admit(ctx, creation)
 	if err != nil {
 		return Result{}, err
@@ -214,6 +217,20 @@ func (t *Toolset) createRequest(in createVMInput, groups []slicer.SlicerHostGrou
 	return req, creation, nil
 }
 
+// checkNoSecrets refuses an empty list of secrets where there are any: whoever
+// gives it means none, and the API takes it for all.
+func (t *Toolset) checkNoSecrets(ctx context.Context, names []string) error {
+	if names == nil || len(names) > 0 {
+		return nil
+	}
+	secrets, err := t.client.ListSecrets(ctx)
+	if err != nil || len(secrets) == 0 {
+		return err
+	}
+	return refuse("secrets is empty, and a VM can't be given none: the daemon would give it all, %s. Name those that it may have, of list_secrets, or leave secrets out to give it all.",
+		count(int64(len(secrets)), "secret"))
+}
+
 // publicKey is the beginning of a public key as authorized_keys has it.
 var publicKey = regexp.MustCompile(`^(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ [A-Za-z0-9+/]`)
 
@@ -245,6 +262,9 @@ func (t *Toolset) createFailed(ctx context.Context, err error, group slicer.Slic
 		if in.CPUs > group.CPUs || slicer.GiB(int64(in.RAMGiB)) > group.RamBytes {
 			return refuse("the VM would be too big: host group %s gives at most %s and %s. Ask for less, or leave cpus and ram_gib out to get that.",
 				quote(group.Name), count(int64(group.CPUs), "CPU"), gib(group.RamBytes))
+		}
+		if len(in.Secrets) > 0 && says(api, "secret") {
+			return refuse("no VM was created: the daemon refused the secrets that it is to get%s. list_secrets shows their names; create_secret makes a new one.", daemonSaid(api))
 		}
 	case http.StatusConflict:
 		if in.Name != "" {

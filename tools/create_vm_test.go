@@ -42,7 +42,7 @@ func TestCreateVMRefusesTheRest(t *testing.T) {
 		{"a wait that is none", args{"wait": "boot"}, []string{"wait must be one of agent, userdata, none"}},
 		{"a private key", args{"ssh_keys": []string{"-----BEGIN OPENSSH PRIVATE KEY-----\ncanary"}}, []string{"ssh_keys[0] can't be used", "a public key on one line"}},
 		{"two keys in one", args{"ssh_keys": []string{"ssh-ed25519 AAAA a\nssh-ed25519 canary b"}}, []string{"ssh_keys[0] can't be used"}},
-		{"a secret that isn't there", args{"secrets": []string{"nope"}}, []string{"nope"}},
+		{"a secret that isn't there", args{"secrets": []string{"nope"}}, []string{"nope", "list_secrets"}},
 		{"a secret with a space", args{"secrets": []string{"a b"}}, []string{`secret "a b" can't be used`, "list_secrets"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -54,6 +54,16 @@ func TestCreateVMRefusesTheRest(t *testing.T) {
 		})
 	}
 	wantVMs(t, client, 0)
+}
+
+func TestCreateVMWithNoSecrets(t *testing.T) {
+	client := fakeDaemon(t)
+	s := connect(t, tools.Config{Client: client})
+	s.call("create_vm", args{"secrets": []string{}}) // there are none
+	s.call("create_secret", args{"name": "api", "generate": 16})
+	wantText(t, "create_vm", s.fail("create_vm", args{"secrets": []string{}}), "can't be given none", "1 secret", "list_secrets")
+	wantVMs(t, client, 1)
+	s.call("create_vm", args{"secrets": []string{"api"}})
 }
 
 func TestCreateVMTTL(t *testing.T) {

@@ -35,9 +35,14 @@ func parseCursor(s string) (cursor, error) {
 		c.offset = int(n)
 	}
 	if err != nil {
-		return cursor{}, refuse("cursor %s is none: take it from an earlier answer about this process, or leave it out to read from the beginning.", quote(s))
+		return cursor{}, noPlace(s)
 	}
 	return c, nil
+}
+
+// noPlace refuses a cursor that is none of a process's.
+func noPlace(s string) error {
+	return refuse("cursor %s is none: take it from an earlier answer about this process, or leave it out to read from the beginning.", quote(s))
 }
 
 // rest is what of a piece's text comes after the cursor.

@@ -71,18 +71,15 @@ func (t *Toolset) exec(ctx context.Context, in execInput) (Result, error) {
 	}
 	a := processAnswer{vm: vm, named: in.VM != "", process: p, lifetime: lifetime}
 	if in.Background {
-		return t.begun(limited, a)
+		return t.begun(ctx, a)
 	}
 	saw, stop := t.progress(ctx, began)
 	how := reader{follow: true, saw: saw}
 	a.reading, err = how.read(limited, p, cursor{})
 	stop()
 	a.took = time.Since(began)
-	if cancelled(ctx) {
-		t.end(ctx, p)
-	}
 	if ctx.Err() != nil {
-		return Result{}, ctx.Err()
+		return Result{}, t.abandoned(ctx, p)
 	}
 	if err != nil {
 		return t.readBroke(ctx, err, a)
@@ -90,8 +87,17 @@ func (t *Toolset) exec(ctx context.Context, in execInput) (Result, error) {
 	return t.outcome(ctx, a)
 }
 
+// abandoned ends a process if the client has taken back the call that began it,
+// and returns ctx's error, with which that call ends.
+func (t *Toolset) abandoned(ctx context.Context, p process) error {
+	if cancelled(ctx) {
+		t.end(ctx, p)
+	}
+	return ctx.Err()
+}
+
 // ErrCancelled is the cause with which the context of a call ends that its
-// client has taken back. A command that such a call waits for is ended; one
+// client has taken back. A command that such a call has begun is ended; one
 // whose client has merely gone goes on.
 var ErrCancelled = errors.New("the client cancelled the call")
 

@@ -62,6 +62,10 @@ func (t *Toolset) fileFailed(ctx context.Context, err error, c fileCall) error {
 		}
 		return refuse("the daemon can't find %s in VM %s%s, though the VM is there. List the folder above it with list_files(vm=%s, path=%s).",
 			name, machine, said, machine, quote(folderOf(c.path)))
+	case says(api, "read-only file system"):
+		return refuse("%s in VM %s can't be changed: its file system is read-only%s. Use another path.", name, machine, said)
+	case says(api, "too many levels of symbolic links"):
+		return refuse("%s in VM %s leads in a circle of symlinks%s. Use another path, or remove one of them with remove_file.", name, machine, said)
 	case api.StatusCode == http.StatusBadRequest && says(api, "not a regular file"):
 		return refuse("%s in VM %s is a device, a pipe or a socket, not a regular file. Use exec for it, or another path.", name, machine)
 	case api.StatusCode == http.StatusBadRequest && says(api, "not a directory"):

@@ -41,7 +41,12 @@ func (t *Toolset) findProcess(ctx context.Context, in processArgument) (processA
 		return a, err
 	}
 	var last error
+	var missed slicer.SlicerNode // whose error last is
 	for _, vm := range vms {
+		a.vm = vm
+		if strings.EqualFold(vm.Status, statusStopped) {
+			continue // its processes ended with it
+		}
 		p := &remote{client: t.client, vm: vm.Hostname, execID: in.Process}
 		_, err := p.info(ctx)
 		if err == nil {
@@ -49,10 +54,13 @@ func (t *Toolset) findProcess(ctx context.Context, in processArgument) (processA
 			return a, nil
 		}
 		if !slicer.IsAPIStatus(err, http.StatusNotFound) || last == nil {
-			last, a.vm = err, vm
+			last, missed = err, vm
 		}
 	}
-	return a, t.noProcess(last, in, a.vm, len(vms))
+	if last == nil {
+		return a, refuse("no process %s: VM %s is stopped, and its processes ended with it. Their output is gone; relaunch(vm=%s) starts the VM again.", quote(in.Process), quote(handle(a.vm)), quote(handle(a.vm)))
+	}
+	return a, t.noProcess(last, in, missed, len(vms))
 }
 
 // candidates are the VMs that a process may be in.

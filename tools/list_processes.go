@@ -118,7 +118,8 @@ func recordOf(info processInfo) processRecord {
 	}
 	if !info.running {
 		a := processAnswer{lifetime: info.lifetime, took: took}
-		rec.State, _, _ = strings.Cut(a.ending(info.end), " in ")
+		// The seconds have a field of their own.
+		rec.State = strings.TrimSuffix(strings.TrimSuffix(a.ending(info.end), " in "+seconds(took)), " after "+seconds(took))
 	}
 	return rec
 }

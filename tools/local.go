@@ -30,8 +30,13 @@ const (
 	readable = 10 * time.Minute
 )
 
-// errTooManyLocals refuses another process that this server would have to hold.
-var errTooManyLocals = refuse("%d commands already run whose output this server holds. Wait for some to end, or end them with signal_process; list_processes shows them.", mostLocals)
+var (
+	// errTooManyLocals refuses another process that this server would have to hold.
+	errTooManyLocals = refuse("this server holds the output of %d processes already, which is the most. End those that run with signal_process, or read those that have ended to their end with read_process; list_processes shows both.", mostLocals)
+
+	// errLocalsClosed refuses one when the server ends.
+	errLocalsClosed = refuse("this server is shutting down, so nothing was begun.")
+)
 
 // locals are the processes whose output this server holds: commands on a
 // daemon that has no background, commands with input, and long copies. They end
@@ -50,9 +55,11 @@ func newLocals() *locals {
 	return &locals{ctx: ctx, cancel: cancel, held: make(map[string]*local)}
 }
 
-// close ends every process and waits for the last.
+// close ends every process and waits for the last. None can be started then.
 func (l *locals) close() {
+	l.mu.Lock()
 	l.cancel()
+	l.mu.Unlock()
 	l.tasks.Wait()
 }
 
@@ -66,6 +73,9 @@ func (l *locals) start(vm slicer.SlicerNode, command string, lifetime time.Durat
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.ctx.Err() != nil {
+		return nil, errLocalsClosed
+	}
 	l.sweep()
 	if len(l.held) >= mostLocals {
 		return nil, errTooManyLocals
@@ -128,10 +138,9 @@ type local struct {
 	cancel              context.CancelFunc
 
 	mu      sync.Mutex
-	kept    []piece // the newest, localRing bytes of text at most
+	kept    []piece // the newest, localRing bytes of text at most; numbered by the bytes before them, from 1
 	bytes   int     // of kept
-	next    uint64  // number of the last piece
-	sealed  uint64  // pieces up to this one are known to somebody, and stay as they are
+	sealed  uint64  // so many bytes are known to somebody: their pieces stay as they are
 	written int64
 	dropped int64
 	ended   time.Time
@@ -153,11 +162,12 @@ func (p *local) write(stream int, text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	last := len(p.kept) - 1
-	if last >= 0 && p.next > p.sealed && p.kept[last].stream == stream && len(p.kept[last].text)+len(text) <= joinedBytes {
+	if last >= 0 && p.kept[last].number > p.sealed && p.kept[last].stream == stream && len(p.kept[last].text)+len(text) <= joinedBytes {
 		p.kept[last].text += text
+		p.kept[last].next += uint64(len(text))
 	} else {
-		p.next++
-		p.kept = append(p.kept, piece{number: p.next, stream: stream, text: text, before: p.written})
+		number := uint64(p.written) + 1
+		p.kept = append(p.kept, piece{number: number, next: number + uint64(len(text)), stream: stream, text: text})
 	}
 	p.bytes += len(text)
 	p.written += int64(len(text))
@@ -197,21 +207,24 @@ func (p *local) forgettable(age time.Duration) bool {
 // pieces implements process.
 func (p *local) pieces(ctx context.Context, from cursor, follow bool) iter.Seq2[piece, error] {
 	return func(yield func(piece, error) bool) {
-		past := int64(0) // bytes before at, as far as that is known
-		for at := max(from.piece, 1); ; {
-			batch, missing, end, changed := p.since(at, past)
+		if p.isBeyond(from) {
+			yield(piece{}, errBeyond)
+			return
+		}
+		for at := (cursor{max(from.piece, 1), from.offset}); ; {
+			batch, missing, end, changed := p.since(at)
 			if missing > 0 && !yield(piece{dropped: missing}, nil) {
 				return
 			}
 			for _, part := range batch {
-				at, past = part.number+1, part.before+int64(len(part.text))
 				part.text = from.rest(part.number, part.text)
+				at = cursor{piece: part.next}
 				if !yield(part, nil) {
 					return
 				}
 			}
 			if end != nil {
-				yield(piece{number: at, end: end}, nil)
+				yield(piece{number: at.piece, next: at.piece + 1, end: end}, nil)
 				return
 			}
 			if !follow {
@@ -227,20 +240,26 @@ func (p *local) pieces(ctx context.Context, from cursor, follow bool) iter.Seq2[
 	}
 }
 
-// since returns the pieces from number at on, before which there are past bytes
-// at least, how many bytes before the first of them are no longer kept, and the
-// end, if there is no more to come.
-func (p *local) since(at uint64, past int64) (batch []piece, missing int64, end *ending, changed <-chan struct{}) {
+// isBeyond says whether a place is after the next piece's.
+func (p *local) isBeyond(from cursor) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return from.piece > uint64(p.written)+1
+}
+
+// since returns the pieces from a place on, how many bytes between the place and
+// the first of them are no longer kept, and the end, if there is no more to come.
+func (p *local) since(at cursor) (batch []piece, missing int64, end *ending, changed <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	i := len(p.kept)
-	for i > 0 && p.kept[i-1].number >= at {
+	for i > 0 && p.kept[i-1].number >= at.piece {
 		i--
 	}
-	if i == 0 && len(p.kept) > 0 && p.kept[0].number > at {
-		missing = p.dropped - past
+	if i == 0 && len(p.kept) > 0 {
+		missing = max(0, int64(p.kept[0].number-at.piece)-int64(at.offset))
 	}
-	p.sealed = p.next
+	p.sealed = uint64(p.written)
 	return slices.Clone(p.kept[i:]), missing, p.end, p.changed
 }
 

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"regexp"
+	"slices"
 	"unicode/utf8"
 
 	slicer "github.com/slicervm-mcp/slicervm-mcp/sdk"
@@ -25,7 +25,7 @@ const (
 
 // matcher looks for lines in files.
 type matcher struct {
-	expr    *regexp.Regexp
+	expr    *lineExpr
 	context int   // lines to keep around a match
 	enough  int64 // matches after which a file isn't read on; 0 is never
 	once    bool  // one match is enough
@@ -56,13 +56,14 @@ func (m *matcher) file(ctx context.Context, client *slicer.SlicerClient, vm, p s
 	}
 	defer file.Close()
 	counted := &countingReader{r: file}
-	s, err := m.read(bufio.NewReaderSize(counted, 64<<10))
+	s, err := m.read(ctx, bufio.NewReaderSize(counted, 64<<10))
 	s.bytes = counted.n
 	return s, err
 }
 
-func (m *matcher) read(r *bufio.Reader) (searched, error) {
+func (m *matcher) read(ctx context.Context, r *bufio.Reader) (searched, error) {
 	var s searched
+	kept := 0 // bytes of rows
 	start, err := r.Peek(sniffed)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return s, err
@@ -86,7 +87,10 @@ func (m *matcher) read(r *bufio.Reader) (searched, error) {
 		}
 		number++
 		s.cut = s.cut || isCut
-		place := m.expr.FindIndex(line)
+		place, err := m.expr.find(ctx, line)
+		if err != nil {
+			return s, err
+		}
 		switch {
 		case place != nil:
 			s.matches++
@@ -95,11 +99,13 @@ func (m *matcher) read(r *bufio.Reader) (searched, error) {
 				return s, nil
 			}
 			if !m.bare {
-				s.rows = append(append(s.rows, before...), foundRow{number, shownLine(line, place[0]), true})
+				rows := slices.Concat(before, []foundRow{{number, shownLine(line, place[0]), true}})
+				s.rows, kept = append(s.rows, rows...), kept+textBytes(rows)
 				before, after = before[:0], m.context
 			}
 		case after > 0:
 			s.rows = append(s.rows, foundRow{number, shownLine(line, 0), false})
+			kept += len(s.rows[len(s.rows)-1].text)
 			after--
 		case m.context > 0:
 			if len(before) == m.context {
@@ -108,10 +114,18 @@ func (m *matcher) read(r *bufio.Reader) (searched, error) {
 			}
 			before = append(before, foundRow{number, shownLine(line, 0), false})
 		}
-		if atEnd {
-			return s, nil
+		if atEnd || kept > mostCharacters*utf8.UTFMax {
+			return s, nil // no answer shows more
 		}
 	}
+}
+
+func textBytes(rows []foundRow) int {
+	n := 0
+	for _, row := range rows {
+		n += len(row.text)
+	}
+	return n
 }
 
 // wholeLine reads a line without its end, or the beginning of one that is too

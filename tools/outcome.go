@@ -1,6 +1,7 @@
 package tools
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -18,6 +19,8 @@ type processAnswer struct {
 	took     time.Duration // since it began, to its end if it has ended
 	earlier  bool          // an earlier call began it
 	reading  reading
+	ended    *ending // how it ended, also where reading hasn't come to that; nil when it runs or that isn't known
+	until    bool    // the caller waits for a line
 }
 
 // call writes the literal call of a tool about the process.
@@ -32,16 +35,19 @@ func (a processAnswer) call(tool, arguments string) string {
 	return s + ")"
 }
 
-// begun is the answer about a command that nobody waits for.
+// begun is the answer about a command that nobody waits for. Whatever else goes
+// wrong, it names the process: nobody else knows of it.
 func (t *Toolset) begun(ctx context.Context, a processAnswer) (Result, error) {
-	info, err := a.process.info(ctx)
-	if err != nil {
-		return Result{}, onVM(handle(a.vm), err)
+	limited, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	info, err := a.process.info(limited)
+	if ctx.Err() != nil {
+		return Result{}, t.abandoned(ctx, a.process)
 	}
-	if !info.running {
+	if err == nil && !info.running {
 		how := reader{}
-		a.took = info.ended.Sub(info.started)
-		if a.reading, err = how.read(ctx, a.process, cursor{}); err != nil {
+		a.took, a.ended = info.ended.Sub(info.started), &info.end
+		if a.reading, err = how.read(limited, a.process, cursor{}); err != nil {
 			return t.readBroke(ctx, err, a)
 		}
 		return t.outcome(ctx, a)
@@ -54,17 +60,24 @@ func (t *Toolset) begun(ctx context.Context, a processAnswer) (Result, error) {
 func (t *Toolset) outcome(ctx context.Context, a processAnswer) (Result, error) {
 	r := a.reading
 	res := Result{}
-	if r.end == nil {
+	end := cmp.Or(r.end, a.ended)
+	if end == nil {
 		res.Text = "still running"
 	} else {
-		t.finished(a.process, !r.full)
-		if r.end.notStarted {
-			return Result{}, refuse("the command could not be started: %s. Check cwd and user, and that the VM has /bin/sh and %s.", trimmed(r.end.reason), shell)
+		t.finished(a.process, r.end != nil)
+		if end.notStarted {
+			return Result{}, refuse("the command could not be started: %s. Check cwd and user, and that the VM has /bin/sh and %s.", trimmed(end.reason), shell)
 		}
-		res.Text = a.ending(*r.end)
+		res.Text = a.ending(*end)
 	}
-	if r.end == nil || a.earlier || r.out.body.full {
+	if end == nil || a.earlier || r.out.body.full {
 		res.Text += fmt.Sprintf(" (process %s)", a.process.id())
+	}
+	switch {
+	case r.matched:
+		res.Text += "; a line matches until"
+	case a.until:
+		res.Text += "; no line here matches until"
 	}
 	t.addStanding(ctx, &res, a)
 	res.Text += "\n" + r.out.text(a.call("read_process", "cursor="+quote(r.cut.String()))+" reads on")
@@ -99,7 +112,7 @@ func (a processAnswer) next() string {
 	switch {
 	case a.reading.full && a.reading.out.open:
 		return "Next: " + a.call("read_process", at) + " reads on in the middle of the line."
-	case a.reading.full:
+	case a.reading.full, a.reading.end == nil && a.ended != nil:
 		return "Next: " + a.call("read_process", at) + " reads on."
 	case a.reading.end == nil:
 		return fmt.Sprintf("Next: %s waits for more; %s ends it.", a.call("read_process", at), a.call("signal_process", ""))
@@ -111,7 +124,7 @@ func (a processAnswer) next() string {
 // did or stands still.
 func (t *Toolset) addStanding(ctx context.Context, res *Result, a processAnswer) {
 	var s standing
-	end := a.reading.end
+	end := cmp.Or(a.reading.end, a.ended)
 	switch {
 	case end == nil:
 		s = t.standingOf(ctx, a.vm)

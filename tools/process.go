@@ -19,7 +19,8 @@ type process interface {
 
 	// pieces yields what the command wrote from a place on, oldest first. With
 	// follow it goes on until the command has ended; without, to what is
-	// written now. A piece with an end is the last.
+	// written now. A piece with an end is the last. The error is errBeyond when
+	// the place is none that it has come to.
 	pieces(ctx context.Context, from cursor, follow bool) iter.Seq2[piece, error]
 
 	// info says how it stands.
@@ -33,10 +34,10 @@ type process interface {
 // piece is a part of a command's output, or its end.
 type piece struct {
 	number  uint64 // rises from piece to piece
+	next    uint64 // at least the number of the one after it, and more than number
 	stream  int    // stdout or stderr
 	text    string
 	dropped int64 // bytes that came before and are no longer kept
-	before  int64 // bytes of output before it, where this server holds it
 	end     *ending
 }
 
@@ -78,12 +79,12 @@ func (r *remote) pieces(ctx context.Context, from cursor, follow bool) iter.Seq2
 		for frame, err := range r.client.ExecLogsSeq(ctx, r.vm, r.execID, opts) {
 			if err != nil {
 				if pastTheEnd(err) {
-					return
+					err = errBeyond
 				}
 				yield(piece{}, err)
 				return
 			}
-			p := piece{number: frame.ID, stream: stdout, text: frame.Stdout}
+			p := piece{number: frame.ID, next: frame.ID + 1, stream: stdout, text: frame.Stdout}
 			switch {
 			case frame.Type == "exit":
 				p.end = &ending{code: frame.ExitCode, signal: bareSignal(frame.Signal), notStarted: frame.NotStarted, reason: frame.Error}
@@ -108,6 +109,9 @@ func (r *remote) pieces(ctx context.Context, from cursor, follow bool) iter.Seq2
 		}
 	}
 }
+
+// errBeyond is a place in a command's output that is after all that there is.
+var errBeyond = errors.New("the place is beyond the output")
 
 // pastTheEnd says whether a log was asked for from after its last piece.
 func pastTheEnd(err error) bool {

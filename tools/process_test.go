@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/slicervm-mcp/slicervm-mcp/sdk/slicertest"
@@ -97,7 +98,7 @@ func TestProcessesAreEnded(t *testing.T) {
 		got := s.call("exec", input)
 		wantText(t, "exec", got, "started (process ", "at most 600 s", "timeout_seconds", "read_process(process=", "signal_process(process=")
 		handle := processOf(t, got)
-		wantText(t, "read_process until it has begun", s.call("read_process", args{"process": handle, "until": "^beg.n$"}), "still running", "begun")
+		wantText(t, "read_process until it has begun", s.call("read_process", args{"process": handle, "until": "^beg.n$"}), "still running", "; a line matches until", "begun")
 		wantText(t, "signal_process", s.call("signal_process", args{"process": handle, "signal": "KILL"}), "SIGKILL sent to its group; killed by SIGKILL after ")
 		wantText(t, "signal_process again", s.call("signal_process", args{"process": handle}), "no signal was sent", "had ended before")
 		wantText(t, "read_process", s.call("read_process", args{"process": handle}), "killed by SIGKILL", "begun")
@@ -118,12 +119,15 @@ func TestTheLifetimeEndsACommand(t *testing.T) {
 // TestOnlyACancelledCallEndsItsCommand is about a client that goes away.
 func TestOnlyACancelledCallEndsItsCommand(t *testing.T) {
 	for _, tc := range []struct {
-		name  string
-		cause error
-		want  string
+		name       string
+		cause      error
+		background bool
+		want       string
 	}{
-		{"a client that has gone", io.EOF, "still running"},
-		{"a call that was taken back", tools.ErrCancelled, "killed by SIGTERM"},
+		{"a client that has gone", io.EOF, false, "still running"},
+		{"a call that was taken back", tools.ErrCancelled, false, "killed by SIGTERM"},
+		{"a client that has gone, in the background", io.EOF, true, "still running"},
+		{"a call that was taken back, in the background", tools.ErrCancelled, true, "killed by SIGTERM"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			started := make(chan struct{})
@@ -139,7 +143,10 @@ func TestOnlyACancelledCallEndsItsCommand(t *testing.T) {
 				<-started
 				cancel(tc.cause)
 			}()
-			if res := s.raw(ctx, "exec", args{"command": "x"}); !res.IsError {
+			if tc.background {
+				srv.Fault("GET /vm/{vm}/exec/{exec}", slicertest.Fault{Stall: ctx.Done(), Times: 1})
+			}
+			if res := s.raw(ctx, "exec", args{"command": "x", "background": tc.background}); !res.IsError {
 				t.Errorf("exec = %q, want an error", textOf(t, res))
 			}
 			handle := processOf(t, s.call("list_processes", args{}))
@@ -211,32 +218,6 @@ func TestEveryKeptLineCanBeRead(t *testing.T) {
 	}
 }
 
-func TestReadProcessPages(t *testing.T) {
-	s := shellSession(t, func(_ context.Context, p *slicertest.Proc, _ string) int {
-		fmt.Fprint(p.Stdout, "one\ntwo\n")
-		fmt.Fprint(p.Stderr, "three\n")
-		fmt.Fprint(p.Stdout, strings.Repeat("x", 100_000)+"\nlast\n")
-		return 0
-	})
-	handle := processOf(t, s.call("exec", args{"command": "x"}))
-	got := s.call("read_process", args{"process": handle, "max_lines": 2})
-	wantText(t, "read_process of two lines", got, "still running", "```\none\ntwo\n```", "Next: ")
-	next := nextCall(t, got)
-	next["max_lines"] = 1
-	wantText(t, "read_process of the next line", s.call("read_process", next), "three")
-	got = s.call("read_process", args{"process": handle, "until": "tw"})
-	wantText(t, "read_process until a match", got, "```\none\ntwo\n```")
-	got = s.call("read_process", args{"process": handle, "wait_seconds": 0})
-	x := strings.Count(got, "x")
-	for strings.Contains(got, "Next: ") {
-		got = s.call("read_process", nextCall(t, got))
-		x += strings.Count(strings.Split(got, "```")[1], "x")
-	}
-	if x < 100_000 || !strings.Contains(got, "last") {
-		t.Errorf("a line of 100,000 characters came in pieces of %d in all, the end with last: %v", x, strings.Contains(got, "last"))
-	}
-}
-
 func TestMissingProcesses(t *testing.T) {
 	srv := slicertest.NewServer(t, slicertest.Options{Shell: launched(runWords)})
 	s := connect(t, tools.Config{Client: srv.Client()})
@@ -290,4 +271,52 @@ func TestInputArrives(t *testing.T) {
 		return 0
 	})
 	wantText(t, "exec", s.call("exec", args{"command": "cat", "stdin": "a\nß\n"}), "exit 0 in ", "```\na\nß\n```")
+}
+
+// TestBackgroundCommandIsNamed is about a daemon that is out of order right
+// after it has begun a command.
+func TestBackgroundCommandIsNamed(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		fault slicertest.Fault
+	}{
+		{"it breaks off", slicertest.Fault{Cut: true}},
+		{"it fails", slicertest.Fault{Status: 500}},
+		{"it answers late", slicertest.Fault{Delay: 1500 * time.Millisecond}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			srv := slicertest.NewServer(t, slicertest.Options{Shell: launched(waiter(nil))})
+			s := connect(t, tools.Config{Client: srv.Client()})
+			s.call("create_vm", args{})
+			srv.Fault("GET /vm/{vm}/exec/{exec}", tc.fault)
+			got := s.call("exec", args{"command": "x", "background": true, "yield_seconds": 1})
+			wantText(t, "exec", got, "started (process ex_", "Next: read_process(process=")
+		})
+	}
+}
+
+// TestProcessesEndWithTheirVM is about a VM that was stopped: no relaunch brings
+// them back.
+func TestProcessesEndWithTheirVM(t *testing.T) {
+	srv := slicertest.NewServer(t, slicertest.Options{Shell: launched(waiter(nil))})
+	s := connect(t, tools.Config{Client: srv.Client()})
+	s.call("create_vm", args{"name": "web", "persistent": true})
+	handle := processOf(t, s.call("exec", args{"command": "x", "background": true}))
+	s.call("shutdown", args{"vm": "web"})
+	wantText(t, "read_process", s.fail("read_process", args{"process": handle}), `VM "web" is stopped, and its processes ended with it`)
+	s.call("create_vm", args{"name": "other"})
+	wantText(t, "read_process with another VM", s.fail("read_process", args{"process": handle}), "no process", "list_processes")
+}
+
+func TestNothingIsBegunAfterClose(t *testing.T) {
+	set, err := tools.New(tools.Config{Client: fakeDaemon(t), Owner: testOwner})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := connectTo(t, set)
+	s.call("create_vm", args{})
+	if err := set.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantText(t, "exec with input", s.fail("exec", args{"command": "echo x", "stdin": "x"}), "shutting down", "nothing was begun")
 }

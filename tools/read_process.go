@@ -2,7 +2,7 @@ package tools
 
 import (
 	"context"
-	"regexp"
+	"errors"
 	"time"
 )
 
@@ -29,7 +29,7 @@ func (t *Toolset) readProcess(ctx context.Context, in readProcessInput) (Result,
 	}
 	how := reader{paged: true, lines: in.MaxLines}
 	if in.Until != "" {
-		if how.until, err = regexp.Compile(in.Until); err != nil {
+		if how.until, err = compileLine(in.Until); err != nil {
 			return Result{}, refuse("until is not a regular expression that RE2 knows: %s. Escape what is meant literally with \\.", oneLine(innermost(err), 200))
 		}
 	}
@@ -59,14 +59,15 @@ func (t *Toolset) readProcess(ctx context.Context, in readProcessInput) (Result,
 	if err != nil {
 		return t.readBroke(ctx, err, a)
 	}
-	if err := t.stands(ctx, how, &a); err != nil {
+	a.until = in.Until != ""
+	if err := t.stands(ctx, &a, how); err != nil {
 		return Result{}, err
 	}
 	return t.outcome(ctx, a)
 }
 
 // stands completes what is known of a process with what the daemon says of it.
-func (t *Toolset) stands(ctx context.Context, how reader, a *processAnswer) error {
+func (t *Toolset) stands(ctx context.Context, a *processAnswer, how reader) error {
 	info, err := a.process.info(ctx)
 	if err != nil {
 		return onVM(handle(a.vm), err)
@@ -74,16 +75,24 @@ func (t *Toolset) stands(ctx context.Context, how reader, a *processAnswer) erro
 	a.lifetime = info.lifetime
 	a.took = info.took(time.Now())
 	r := &a.reading
-	if info.running || r.end != nil || r.full || r.matched {
+	switch {
+	case info.running && r.beyond:
+		return noPlace(r.next.String())
+	case info.running, r.end != nil:
 		return nil
 	}
-	// It ended after the wait was over, or before the place where this reading
-	// began.
-	if err := how.readRest(ctx, a.process, r); err != nil {
-		return nil //nolint:nilerr // the call that the answer names reads on
+	a.ended = &info.end
+	if !r.full && !r.matched && !r.beyond {
+		// It has ended since the wait was over, perhaps with some last words.
+		limited, cancel := context.WithTimeout(ctx, askTime)
+		defer cancel()
+		err := how.readRest(limited, a.process, r)
+		if err != nil && !errors.Is(err, errBeyond) || limited.Err() != nil {
+			return nil //nolint:nilerr // the answer says how to read on
+		}
 	}
 	if r.end == nil && !r.full && !r.matched {
-		r.end = &info.end
+		r.end = &info.end // there was no more
 	}
 	return nil
 }

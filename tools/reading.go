@@ -2,9 +2,9 @@ package tools
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strings"
 	"time"
 )
@@ -28,8 +28,8 @@ type reader struct {
 	follow bool // wait for what is yet to come
 	paged  bool // stop when the page is full; else keep head and tail
 
-	lines int            // most lines of a page; 0 is no bound
-	until *regexp.Regexp // stop after a line that it matches; may be nil
+	lines int       // most lines of a page; 0 is no bound
+	until *lineExpr // stop after a line that it matches; may be nil
 
 	// saw, unless nil, is told the last line whenever output has come.
 	saw func(line string)
@@ -44,23 +44,27 @@ type reading struct {
 	dropped int64   // bytes that were no longer kept
 	full    bool    // the page is full, and there may be more
 	matched bool    // until has matched
-	seen    *lastLines
+	beyond  bool    // the place where it began is after all that there is
+
+	seen *lastLines
 }
 
 // read reads p's output from a place on until the command's end, the end of
 // ctx, which is no error, or what how says.
 func (how reader) read(ctx context.Context, p process, from cursor) (reading, error) {
-	r := reading{out: newTranscript(), next: from}
+	r := reading{out: newTranscript(), next: from, seen: &lastLines{until: how.until}}
 	if how.paged {
 		r.out.body.room = mostCharacters
 	}
-	r.seen = &lastLines{until: how.until}
 	r.out.saw = r.seen.add
 	for try := 0; ; {
 		before := r.next
 		err := how.pass(ctx, p, &r)
 		switch {
 		case err == nil:
+			return r, nil
+		case errors.Is(err, errBeyond):
+			r.beyond = true
 			return r, nil
 		case ctx.Err() != nil:
 			return r, nil //nolint:nilerr // the end of the wait, which is no error
@@ -104,10 +108,10 @@ func (how reader) pass(ctx context.Context, p process, r *reading) error {
 		if part.number == from.piece {
 			base = from.offset
 		}
-		if stop := how.take(r, part, base); stop {
+		if stop := how.take(ctx, r, part, base); stop {
 			return nil
 		}
-		r.next = cursor{piece: part.number + 1}
+		r.next = cursor{piece: part.next}
 		if how.saw != nil {
 			how.saw(r.seen.last(r.out))
 		}
@@ -120,7 +124,7 @@ func (how reader) pass(ctx context.Context, p process, r *reading) error {
 
 // take adds a piece. base is how many bytes of it came before. It reports
 // whether reading stops inside it or after it; next then stands there.
-func (how reader) take(r *reading, part piece, base int) (stop bool) {
+func (how reader) take(ctx context.Context, r *reading, part piece, base int) (stop bool) {
 	text := part.text
 	for len(text) > 0 {
 		if !how.paged && r.out.body.full {
@@ -137,9 +141,9 @@ func (how reader) take(r *reading, part piece, base int) (stop bool) {
 		text, base = text[n:], base+n
 		r.next = cursor{piece: part.number, offset: base}
 		if len(text) == 0 {
-			r.next = cursor{piece: part.number + 1}
+			r.next = cursor{piece: part.next}
 		}
-		if r.seen.matches(r.out) {
+		if r.seen.matches(ctx, r.out) {
 			r.matched = true
 			return true
 		}
@@ -153,7 +157,7 @@ func (how reader) take(r *reading, part piece, base int) (stop bool) {
 
 // lastLines holds the end of the cleaned output, for a look at its last lines.
 type lastLines struct {
-	until *regexp.Regexp
+	until *lineExpr
 	text  []byte // lines not looked at yet, then the unfinished one
 }
 
@@ -166,13 +170,14 @@ func (l *lastLines) add(text []byte) {
 }
 
 // matches looks whether until matches one of the lines that came since it was
-// last asked, or the unfinished one.
-func (l *lastLines) matches(out *transcript) bool {
+// last asked, or the unfinished one. At ctx's end none does.
+func (l *lastLines) matches(ctx context.Context, out *transcript) bool {
 	if l.until == nil {
 		return false
 	}
 	for line := range strings.Lines(string(l.text) + out.unfinished()) {
-		if l.until.MatchString(strings.TrimSuffix(line, "\n")) {
+		place, err := l.until.find(ctx, []byte(strings.TrimSuffix(line, "\n")))
+		if err == nil && place != nil {
 			return true
 		}
 	}

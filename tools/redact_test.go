@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"html"
 	"log/slog"
 	"net/url"
 	"regexp"
@@ -87,6 +88,11 @@ func TestRedaction(t *testing.T) {
 		{"as a query", "https://x/?t=" + url.QueryEscape(canary) + "&y"},
 		{"in a path", "https://x/" + url.PathEscape(canary) + "/y"},
 		{"with small hexadecimals", regexp.MustCompile("%..").ReplaceAllStringFunc(url.QueryEscape(canary), strings.ToLower)},
+		{"as printf %q writes it", strings.NewReplacer("?", `\?`, `"`, `\"`, "&", `\&`).Replace(canary)},
+		{"in JSON for a page", strings.ReplaceAll(fmt.Sprintf(`{"token":%q}`, canary), "&", `\u0026`)},
+		{"in JSON with escaped slashes", strings.ReplaceAll(fmt.Sprintf(`{"token":%q}`, canary), "/", `\/`)},
+		{"in HTML", html.EscapeString(canary)},
+		{"in XML", strings.NewReplacer("&", "&amp;", `"`, "&quot;").Replace(canary)},
 		{"in JSON", fmt.Sprintf(`{"token":%q}`, canary)},
 		{"escaped to ASCII", fmt.Sprintf("%+q", canary)},
 	} {
@@ -242,4 +248,42 @@ func BenchmarkRedaction(b *testing.B) {
 	for b.Loop() {
 		log.Info("output", "text", text)
 	}
+}
+
+func TestRedactionOfShellWords(t *testing.T) {
+	const value = "it's 4711 of $HOME, `really`"
+	for _, tc := range []struct{ name, content string }{
+		{"as export -p shows it", "declare -x T=\"it's 4711 of \\$HOME, \\`really\\`\""},
+		{"as set -x shows it", `+ : 'it'\''s 4711 of $HOME, ` + "`really`'"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s, files := redactSession(t, map[string]string{"api": value})
+			if err := files.WriteFile("/tmp/f", []byte(tc.content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			got := s.call("exec", args{"command": "cat /tmp/f"})
+			wantText(t, "exec", got, "[redacted secret api]")
+			wantHidden(t, "exec", got, value)
+		})
+	}
+}
+
+func TestRedactionWhereAPathIsCut(t *testing.T) {
+	const value, shown = "plain-4711-abcdefghijklmnopqrstuvwxyz", 1000
+	s, files := redactSession(t, map[string]string{"api": value})
+	path := ""
+	for range 4 {
+		path += "\n" + strings.Repeat("x", 199)
+		if err := files.Mkdir("/tmp/" + path); err != nil {
+			t.Fatal(err)
+		}
+		path += "/"
+	}
+	path += strings.Repeat("y", shown-len(path)-len(value)/2) + value
+	if err := files.WriteFile("/tmp/"+path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	got := s.call("list_files", args{"path": "/tmp", "glob": "*" + value[len(value)-4:]})
+	wantText(t, "list_files", got, "[redacted secret api]…")
+	wantHidden(t, "list_files", got, value)
 }

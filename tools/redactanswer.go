@@ -3,24 +3,37 @@ package tools
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"log/slog"
 
 	"github.com/mark3labs/mcp-go/mcp"
 )
 
-// answer takes the known values out of all that an answer says. The bytes of a
-// picture stay as they are: a value isn't text there.
+// answer takes the known values out of all that an answer says. A picture whose
+// file shows one is left out.
 func (r *redactor) answer(res *mcp.CallToolResult) {
 	for i, content := range res.Content {
-		if text, ok := content.(mcp.TextContent); ok {
-			text.Text = r.text(text.Text)
-			res.Content[i] = text
+		switch c := content.(type) {
+		case mcp.TextContent:
+			c.Text = r.text(c.Text)
+			res.Content[i] = c
+		case mcp.ImageContent:
+			if r.inBase64(c.Data) {
+				res.Content[i] = mcp.NewTextContent("The picture is not shown: its file holds the value of a secret.")
+			}
 		}
 	}
 	if res.StructuredContent != nil {
 		res.StructuredContent = r.record(res.StructuredContent)
 	}
+}
+
+// inBase64 says whether the bytes of which data is the base64 show a known value.
+// They can't be shown without it.
+func (r *redactor) inBase64(data string) bool {
+	raw, err := base64.StdEncoding.DecodeString(data)
+	return err != nil || r.text(string(raw)) != string(raw)
 }
 
 // record is rec as it is if it holds no known value, else the same JSON without

@@ -2,6 +2,7 @@ package tools
 
 import (
 	"encoding/base64"
+	"html"
 	"net/url"
 	"regexp"
 	"slices"
@@ -37,7 +38,7 @@ type secretForm struct {
 func plainForms(value string) []secretForm {
 	forms := []secretForm{{text: value, whole: true}}
 	add := func(text string) {
-		if len(text) >= shortestSecret && !slices.ContainsFunc(forms[:min(len(forms), 16)], func(f secretForm) bool { return f.text == text }) {
+		if len(text) >= shortestSecret && !slices.ContainsFunc(forms, func(f secretForm) bool { return f.text == text }) {
 			forms = append(forms, secretForm{text: text, whole: true})
 		}
 	}
@@ -51,9 +52,25 @@ func plainForms(value string) []secretForm {
 			add(text)
 			add(lowerEscapes(text))
 		}
+		add(htmlInJSON.Replace(jsonText(value)))
+		add(strings.ReplaceAll(jsonText(value), "/", `\/`))
+		add(strings.ReplaceAll(value, "'", `'\''`))
+		add(inDoubleQuotes.Replace(value))
+		add(shellSpecial.ReplaceAllString(value, `\$0`))
+		add(html.EscapeString(value))
+		add(htmlNames.Replace(value))
 	}
 	return append(forms, lineForms(value)...)
 }
+
+// How programs write characters that mean something where they print: JSON that
+// may stand in a page, the shell's words, and mark-up.
+var (
+	htmlInJSON     = strings.NewReplacer("<", `\u003c`, ">", `\u003e`, "&", `\u0026`)
+	inDoubleQuotes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "`", "\\`")
+	shellSpecial   = regexp.MustCompile(`[^A-Za-z0-9_@%+=:,./\x80-\x{10ffff}-]`)
+	htmlNames      = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;")
+)
 
 // lineForms are the lines of a value that has several. The first and the last
 // of a PEM block are no secret.

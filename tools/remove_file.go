@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 
@@ -92,10 +91,10 @@ func (r removedRecord) what() string {
 func (t *Toolset) toRemove(ctx context.Context, vm slicer.SlicerNode, in removeFileInput) (removedRecord, error) {
 	rec := removedRecord{VM: vm.Hostname, Name: tagValue(vm, tagName), Path: in.Path}
 	info, err := t.client.Stat(ctx, vm.Hostname, in.Path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !aboutOnePath(err) {
 		return rec, err
 	}
-	if t.isSymlink(ctx, vm, in.Path) {
+	if t.isSymlink(ctx, vm, in.Path) { // also one that leads nowhere, or in a circle
 		rec.Type = "symlink"
 		return rec, nil
 	}

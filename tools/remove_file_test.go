@@ -69,6 +69,13 @@ func TestRemoveFileRefuses(t *testing.T) {
 	wantText(t, "remove_file of a relative path", s.fail("remove_file", args{"path": "x"}), "absolute")
 	wantContent(t, files, "/srv/full/a", "x")
 
+	srv.Fault("DELETE /vm/{vm}/fs/remove", slicertest.Fault{Status: 500, Body: `{"error":"/srv/one: remove: read-only file system"}`, Times: 1})
+	wantText(t, "remove_file where nothing can be", s.fail("remove_file", args{"path": "/srv/one/a"}), "its file system is read-only", "Use another path")
+	if err := files.Symlink("/srv/circle", "/srv/circle"); err != nil {
+		t.Fatal(err)
+	}
+	wantText(t, "read_file of a circle", s.fail("read_file", args{"file_path": "/srv/circle"}), "a circle of symlinks")
+	wantText(t, "remove_file of a circle", s.call("remove_file", args{"path": "/srv/circle"}), "a symlink")
 	srv.Fault("DELETE /vm/{vm}/fs/remove", slicertest.Fault{Status: 403, Body: `{"error":"/srv/one/a: permission denied"}`})
 	wantText(t, "remove_file without the right", s.fail("remove_file", args{"path": "/srv/one/a"}), `permission denied on "/srv/one/a"`, `exec(vm="web", user="root", command="rm -r -- /srv/one/a")`)
 }

@@ -74,6 +74,9 @@ func (t *Toolset) resource(read func(ctx context.Context, uri string) (mcp.Resou
 			c.URI, c.Text = req.Params.URI, t.redactor.text(c.Text)
 			contents = c
 		case mcp.BlobResourceContents:
+			if t.redactor.inBase64(c.Blob) {
+				return nil, refuse("the file is binary and holds the value of a secret, so it is not shown. Copy it with cp_from_vm, or look into it with exec.")
+			}
 			c.URI = req.Params.URI
 			contents = c
 		}

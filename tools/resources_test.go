@@ -68,6 +68,27 @@ func TestResources(t *testing.T) {
 	}
 }
 
+func TestBinariesWithSecretsAreNotShown(t *testing.T) {
+	s, files := redactSession(t, map[string]string{"api": canary})
+	for name, data := range map[string]string{
+		"/tmp/p.png": "\x89PNG\r\n\x1a\n" + canary,
+		"/tmp/b":     "\x00\x01" + canary,
+		"/tmp/c":     "\x00" + base64.StdEncoding.EncodeToString([]byte(canary)),
+	} {
+		if err := files.WriteFile(name, []byte(data), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		got := s.resource("slicer://vm/sbox-1/file" + name)
+		wantText(t, name, got, "error: ", "holds the value of a secret", "cp_from_vm")
+		res := s.raw(t.Context(), "read_file", args{"file_path": name})
+		for i, content := range res.Content {
+			if _, ok := content.(mcp.TextContent); !ok {
+				t.Errorf("read_file of %s: content %d is %T, want a text", name, i, content)
+			}
+		}
+	}
+}
+
 func TestResourcesAreListed(t *testing.T) {
 	s := shellSession(t, runWords)
 	list, err := s.client.ListResources(t.Context(), mcp.ListResourcesRequest{})

@@ -3,7 +3,6 @@ package tools
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -99,7 +98,7 @@ func newMatcher(in searchFilesInput) (*matcher, error) {
 	if in.IgnoreCase {
 		flags = "(?i)"
 	}
-	expr, err := regexp.Compile(flags + in.Pattern)
+	expr, err := compileLine(flags + in.Pattern)
 	if err != nil {
 		return nil, refuse("pattern %s is not a regular expression of RE2: %s. It has no look-around and no back references; a backslash makes ( [ { . * + ? literal.", quote(in.Pattern), innermost(err))
 	}

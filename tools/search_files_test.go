@@ -3,6 +3,8 @@ package tools_test
 import (
 	"fmt"
 	"net/http"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -126,6 +128,10 @@ func TestSearchGoesOnPastWhatCantBeRead(t *testing.T) {
 	srv.Fault("GET /vm/{vm}/cp", slicertest.Fault{Status: 400, Body: `{"error":"/srv/a: not a regular file"}`, Times: 1})
 	got := s.call("search_files", args{"pattern": "hit", "path": "/srv"})
 	wantText(t, "search_files", got, "2 matching lines in 2 files", "Skipped as unreadable: /srv/")
+
+	srv.Fault("GET /vm/{vm}/cp", slicertest.Fault{Status: 500, Body: `{"error":"/srv/a: open: invalid argument"}`, Times: 1})
+	got = s.call("search_files", args{"pattern": "hit", "path": "/srv"})
+	wantText(t, "search_files past a fault", got, "2 matching lines in 2 files", "Skipped as unreadable: /srv/")
 }
 
 // TestSearchOfAVMThatEnds is about one that is gone before all was searched.
@@ -180,5 +186,19 @@ func TestSearchOfManyFiles(t *testing.T) {
 	got := s.call("search_files", args{"pattern": "hit", "path": "/srv", "mode": "files", "limit": 1000})
 	if body := between(got, "read_file("); body != strings.TrimSuffix(want, "\n") {
 		t.Errorf("search_files = %.500q, want the 300 files in order", body)
+	}
+}
+
+// TestSearchReadsNoMoreThanItShows is about files of which one fills an answer.
+func TestSearchReadsNoMoreThanItShows(t *testing.T) {
+	s, _, files := guestSession(t)
+	seed(t, files, map[string]string{"/srv/a": strings.Repeat(strings.Repeat("x", 400)+"\n", 20_000)})
+	got := s.call("search_files", args{"pattern": "x", "path": "/srv", "limit": 1000, "context": 20})
+	wantText(t, "search_files", got, "There is more: the answer is full")
+	read := regexp.MustCompile(`searched 1 text file, ([0-9.]+) KB`).FindStringSubmatch(got)
+	if read == nil || len(read[1]) > len("999.9") {
+		t.Errorf("search_files = %.120q, want it to have read less than 300 KB of 8 MB", got)
+	} else if kb, err := strconv.ParseFloat(read[1], 64); err != nil || kb > 300 {
+		t.Errorf("search_files read %v KB of 8 MB, want less than 300", kb)
 	}
 }

@@ -144,7 +144,7 @@ func (s *searching) took(ctx context.Context, j *job, take func(p string, res se
 	case j.size > largestSearched:
 		s.large.add(j.path)
 		return true, nil
-	case errors.Is(j.err, errSlowFile), j.err != nil && (aboutOnePath(j.err) || brokenOff(j.err) && ctx.Err() == nil && s.readable(ctx)):
+	case errors.Is(j.err, errSlowFile), j.err != nil && (aboutOnePath(j.err) || (brokenOff(j.err) || isFault(j.err)) && ctx.Err() == nil && s.readable(ctx)):
 		s.closed.add(j.path)
 		return true, nil
 	case errors.Is(j.err, context.DeadlineExceeded):
@@ -177,8 +177,8 @@ func (s *searching) took(ctx context.Context, j *job, take func(p string, res se
 	return true, nil
 }
 
-// readable says whether the VM still answers: then a file that broke off is at
-// fault itself, as some in /proc are.
+// readable says whether the VM still answers: then a file that broke off, or that
+// the daemon couldn't open, is at fault itself, as some in /proc are.
 func (s *searching) readable(ctx context.Context) bool {
 	_, err := s.client.Stat(ctx, s.vm, s.walk.root)
 	return err == nil

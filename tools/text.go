@@ -63,7 +63,18 @@ func quote(s string) string {
 			return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 		}
 	}
-	return strconv.QuoteToASCII(cut(s, 200))
+	return quoteASCII(s, 200)
+}
+
+// quoteASCII quotes at most n characters of s, all but ASCII escaped. An
+// ellipsis tells that there was more; it stays one, by which a redactor sees that
+// something was cut.
+func quoteASCII(s string, n int) string {
+	short := cut(s, n)
+	if short == s {
+		return strconv.QuoteToASCII(s)
+	}
+	return strings.TrimSuffix(strconv.QuoteToASCII(short), `\u2026"`) + `…"`
 }
 
 // capital is a sentence with its first letter in upper case.

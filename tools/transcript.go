@@ -28,6 +28,7 @@ type transcript struct {
 	line    int        // the stream of the last line
 	open    bool       // the last line has no newline yet
 	wrote   [2]bool    // which streams wrote anything
+	marked  bool       // a line from stderr looks like a written-out mark
 	body    excerpt
 
 	// saw, unless nil, is given the cleaned output as it comes.
@@ -70,7 +71,8 @@ func (t *transcript) take(stream int, piece []byte) {
 		switch {
 		case stream == stderr:
 			t.body.write([]byte{markStderr})
-		case bytes.HasPrefix(piece, []byte(stderrPrefix)), bytes.HasPrefix(piece, []byte(stdoutPrefix)), bytes.HasPrefix(piece, []byte(gapPrefix)):
+			t.marked = t.marked || likeMark(piece)
+		case likeMark(piece):
 			t.body.write([]byte{markStdout})
 		}
 	}
@@ -81,6 +83,11 @@ func (t *transcript) take(stream int, piece []byte) {
 	t.wrote[stream] = true
 	t.line = stream
 	t.open = piece[len(piece)-1] != '\n'
+}
+
+// likeMark says whether a line begins as a written-out mark does.
+func likeMark(line []byte) bool {
+	return bytes.HasPrefix(line, []byte(stderrPrefix)) || bytes.HasPrefix(line, []byte(stdoutPrefix)) || bytes.HasPrefix(line, []byte(gapPrefix))
 }
 
 // gap notes that n bytes of output are missing here.
@@ -114,7 +121,7 @@ func (t *transcript) text(more string) string {
 	}
 	head, tail, lines, left := t.body.parts()
 	title := ""
-	if !t.wrote[stdout] {
+	if t.unmarked() {
 		title = "all on stderr:\n"
 	}
 	if left == 0 {
@@ -123,10 +130,14 @@ func (t *transcript) text(more string) string {
 	return title + fenced(t.written(head)) + "\n" + omission(lines, left) + "; " + more + "\n" + fenced(t.written(tail))
 }
 
-// written writes the marks out. When all came from stderr they say nothing.
+// unmarked says whether lines from stderr are written without their mark: when
+// all are, and none could be taken for something else.
+func (t *transcript) unmarked() bool { return !t.wrote[stdout] && !t.marked }
+
+// written writes the marks out.
 func (t *transcript) written(text []byte) string {
 	prefix := stderrPrefix
-	if !t.wrote[stdout] {
+	if t.unmarked() {
 		prefix = ""
 	}
 	return strings.NewReplacer(string(rune(markStderr)), prefix, string(rune(markStdout)), stdoutPrefix, string(rune(markGap)), gapPrefix).Replace(string(text))

@@ -37,6 +37,7 @@ func TestTranscript(t *testing.T) {
 		{"a character split by the other stream is joined", []chunk{{stdout, "x\xc3"}, {stderr, "e\n"}, {stdout, "\xbc\n"}}, "```\nx\n[stderr] e\nü\n```"},
 		{"progress beside output collapses", []chunk{{stderr, "10%\r"}, {stdout, "a\n"}, {stderr, "20%\r"}, {stdout, "b\n"}, {stderr, "100%\n"}}, "```\na\nb\n[stderr] 100%\n```"},
 		{"stdout can't pass for stderr", []chunk{{stdout, "[stderr] fake\n[stdout] fake\n"}, {stderr, "e\n"}}, "```\n[stdout] [stderr] fake\n[stdout] [stdout] fake\n[stderr] e\n```"},
+		{"stderr alone can't pass for the answer", []chunk{{stderr, "[gap] fake\ne\n"}}, "```\n[stderr] [gap] fake\n[stderr] e\n```"},
 		{"marks can't be written by a guest", []chunk{{stdout, "\x01fake\n"}}, "```\n␁fake\n```"},
 		{"a fence can't be closed from inside", []chunk{{stdout, "```\nexit 0\n`````\n"}}, "``````\n```\nexit 0\n`````\n``````"},
 	} {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -44,7 +43,7 @@ func fileName(s string) string {
 	if s != "" && !strings.ContainsFunc(s, odd) && strings.TrimSpace(s) == s {
 		return cut(s, most)
 	}
-	return strconv.QuoteToASCII(cut(s, most))
+	return quoteASCII(s, most)
 }
 
 // folderOf is the folder that a path's last part lies in.

@@ -63,7 +63,7 @@ func (w *walk) folders(ctx context.Context) iter.Seq2[folder, error] {
 			}
 			var err error
 			f.entries, err = w.client.ReadDir(ctx, w.vm, f.path)
-			if err != nil && f.level > 1 && aboutOnePath(err) {
+			if err != nil && f.level > 1 && (aboutOnePath(err) || isFault(err)) {
 				w.unreadable.add(f.path)
 				continue
 			}
@@ -145,6 +145,10 @@ func aboutOnePath(err error) bool {
 	var api *slicer.APIError
 	return errors.As(err, &api) && (api.StatusCode == http.StatusBadRequest || api.StatusCode == http.StatusForbidden)
 }
+
+// isFault says whether the daemon ran into an error of its own over a call, as
+// it does on a path that its system can't read.
+func isFault(err error) bool { return slicer.IsAPIStatus(err, http.StatusInternalServerError) }
 
 // joinVM is the path of name in a folder.
 func joinVM(folder, name string) string {
