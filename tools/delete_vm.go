@@ -17,7 +17,7 @@ var _ = define(Tool{
 }, (*Toolset).deleteVM)
 
 type deleteVMInput struct {
-	VM string `json:"vm" jsonschema:"required,minLength=1,maxLength=253" jsonschema_description:"Its name"`
+	VM string `json:"vm" jsonschema:"required,minLength=1,maxLength=253" jsonschema_description:"VM name"`
 }
 
 // deletedRecord is delete_vm's answer.

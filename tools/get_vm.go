@@ -149,7 +149,7 @@ func (d *vmDetails) agent(vm slicer.SlicerNode, h *slicer.SlicerAgentHealthRespo
 		parts = append(parts, "userdata has not ended")
 	}
 	d.Agent = strings.Join(parts, ", ")
-	return fmt.Sprintf("Use exec(vm=%s, command=…); vm_logs(vm=%s) shows its console.", name, name)
+	return fmt.Sprintf("exec(vm=%s, command=…) runs commands in it; vm_logs(vm=%s) shows its console.", name, name)
 }
 
 func (d *vmDetails) measured(stats []slicer.SlicerNodeStat, err error) {

@@ -18,7 +18,7 @@ var _ = define(Tool{
 }, (*Toolset).shutdown)
 
 type shutdownInput struct {
-	VM     string `json:"vm" jsonschema:"required,minLength=1,maxLength=253" jsonschema_description:"Its name"`
+	VM     string `json:"vm" jsonschema:"required,minLength=1,maxLength=253" jsonschema_description:"VM name"`
 	Action string `json:"action,omitempty" jsonschema:"maxLength=8,enum=shutdown,enum=reboot,default=shutdown" jsonschema_description:"Reboot may end it as well"`
 }
 

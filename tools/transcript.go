@@ -30,6 +30,7 @@ type transcript struct {
 	wrote   [2]bool    // which streams wrote anything
 	marked  bool       // a line from stderr looks like a written-out mark
 	body    excerpt
+	gaps    gaps
 
 	// saw, unless nil, is given the cleaned output as it comes.
 	saw func(text []byte)
@@ -92,6 +93,7 @@ func likeMark(line []byte) bool {
 
 // gap notes that n bytes of output are missing here.
 func (t *transcript) gap(n int64) {
+	t.gaps.add(n)
 	t.streams[t.last].flush()
 	if t.open {
 		t.body.write([]byte{'\n'})
@@ -127,7 +129,12 @@ func (t *transcript) text(more string) string {
 	if left == 0 {
 		return title + fenced(t.written(head))
 	}
-	return title + fenced(t.written(head)) + "\n" + omission(lines, left) + "; " + more + "\n" + fenced(t.written(tail))
+	said := omission(lines, left)
+	mark := []byte{markGap}
+	if gone := t.gaps.hidden(bytes.Count(head, mark), bytes.Count(tail, mark)); gone > 0 {
+		said += ", and " + size(gone) + " there that are no longer kept"
+	}
+	return title + fenced(t.written(head)) + "\n" + said + "; " + more + "\n" + fenced(t.written(tail))
 }
 
 // unmarked says whether lines from stderr are written without their mark: when
