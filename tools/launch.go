@@ -110,20 +110,26 @@ func (t *Toolset) launchScript(ctx context.Context, vm slicer.SlicerNode, req sl
 
 // launchRemote starts a background exec. Its answer is waited for also when ctx
 // ends meanwhile: a command must not run that nobody knows of. When the agent
-// has no room for its output, processes that have ended make place.
+// has no room for its output, processes that have ended and were read make place;
+// unread ones only for what would have no room at all.
 func (t *Toolset) launchRemote(ctx context.Context, vm slicer.SlicerNode, req slicer.SlicerExecRequest) (process, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(startTime, t.within(killTime)))
 	defer cancel()
-	started, err := t.client.ExecBackground(ctx, vm.Hostname, req, slicer.ExecBackgroundOptions{RingBytes: remoteRing})
-	if slicer.IsAPIStatus(err, http.StatusServiceUnavailable) {
-		opts := slicer.ExecBackgroundOptions{RingBytes: remoteRing}
-		if !t.makeRoom(ctx, vm) {
-			opts.RingBytes = 0 // the agent's default, which is less
-		}
-		started, err = t.client.ExecBackground(ctx, vm.Hostname, req, opts)
+	begin := func(ring int64) (*slicer.ExecBackgroundResponse, error) {
+		return t.client.ExecBackground(ctx, vm.Hostname, req, slicer.ExecBackgroundOptions{RingBytes: ring})
+	}
+	started, err := begin(remoteRing)
+	if noRoom(err) && t.makeRoom(ctx, vm, func(e slicer.ExecBackgroundInfo) bool { return t.readOut.has(e.ExecID) }) {
+		started, err = begin(remoteRing)
+	}
+	if noRoom(err) {
+		started, err = begin(0) // the agent's default, which is less
+	}
+	if noRoom(err) && t.makeRoom(ctx, vm, func(slicer.ExecBackgroundInfo) bool { return true }) {
+		started, err = begin(0)
 	}
 	if err != nil {
 		return nil, err
@@ -131,14 +137,16 @@ func (t *Toolset) launchRemote(ctx context.Context, vm slicer.SlicerNode, req sl
 	return &remote{client: t.client, vm: vm.Hostname, execID: started.ExecID}, nil
 }
 
-// makeRoom forgets the oldest half of a VM's processes that have ended. It
-// reports whether there were any.
-func (t *Toolset) makeRoom(ctx context.Context, vm slicer.SlicerNode) bool {
+func noRoom(err error) bool { return slicer.IsAPIStatus(err, http.StatusServiceUnavailable) }
+
+// makeRoom forgets the oldest half of a VM's processes that have ended and may
+// go. It reports whether there were any.
+func (t *Toolset) makeRoom(ctx context.Context, vm slicer.SlicerNode, mayGo func(slicer.ExecBackgroundInfo) bool) bool {
 	list, err := t.client.ExecList(ctx, vm.Hostname)
 	if err != nil {
 		return false
 	}
-	list = slices.DeleteFunc(list, func(e slicer.ExecBackgroundInfo) bool { return e.Running || e.EndedAt == nil })
+	list = slices.DeleteFunc(list, func(e slicer.ExecBackgroundInfo) bool { return e.Running || e.EndedAt == nil || !mayGo(e) })
 	slices.SortFunc(list, func(a, b slicer.ExecBackgroundInfo) int { return a.EndedAt.Compare(*b.EndedAt) })
 	made := false
 	for _, e := range list[:(len(list)+1)/2] {
