@@ -10,8 +10,13 @@ import (
 	"time"
 )
 
-// bodyTime is how long a client may take to send a request's body.
-const bodyTime = 30 * time.Second
+const (
+	// bodyTime is how long a client may take to send a request's body.
+	bodyTime = 30 * time.Second
+
+	// maxSkipped is how much of a body is read that nobody wants, in bytes.
+	maxSkipped = 64 << 10
+)
 
 // heldBody is a request's body, read and counted.
 type heldBody struct {
@@ -107,6 +112,37 @@ func (b *heldBody) release() {
 		b.budget.give(b.held)
 		b.budget = nil
 	}
+}
+
+// skipBody reads the body of a request whose method has no use for one, or
+// answers why it doesn't and reports false. net/http would wait for it, without
+// an end, before it answers.
+func skipBody(w http.ResponseWriter, r *http.Request) bool {
+	if r.ContentLength == 0 {
+		return true
+	}
+	rc := http.NewResponseController(w)
+	// A writer without deadlines is a test's.
+	_ = rc.SetReadDeadline(time.Now().Add(bodyTime))
+	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
+	if _, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxSkipped)); err != nil {
+		w.Header().Set("Connection", "close") // the rest of the body is not read
+		refuse(w, http.StatusBadRequest, "this method takes no body")
+		return false
+	}
+	return true
+}
+
+// limitRest bounds what is left of an exchange when its handler has returned:
+// net/http reads what is still to come of the body, also of a request that was
+// refused, and sends what is still to go of the response. The
+// connection's next request begins without these deadlines.
+func limitRest(w http.ResponseWriter) {
+	rc := http.NewResponseController(w)
+	// A writer without deadlines is a test's.
+	now := time.Now()
+	_ = rc.SetReadDeadline(now.Add(bodyTime))
+	_ = rc.SetWriteDeadline(now.Add(bodyTime + wireTime)) // it is sent when the body has been read
 }
 
 // bodyOf is the body that takeBody has read.

@@ -135,7 +135,7 @@ func NewHTTP(srv *server.MCPServer, opts HTTPOptions) *HTTP {
 		h.routes["/mcp"] = route{methods: []string{http.MethodPost}, serve: h.serveMCP}
 	}
 	if opts.Metrics != nil {
-		h.routes["/metrics"] = route{methods: []string{http.MethodGet, http.MethodHead}, serve: opts.Metrics.ServeHTTP}
+		h.routes["/metrics"] = route{methods: []string{http.MethodGet, http.MethodHead}, serve: page(opts.Metrics)}
 	}
 	return h
 }
@@ -143,6 +143,7 @@ func NewHTTP(srv *server.MCPServer, opts HTTPOptions) *HTTP {
 // ServeHTTP implements http.Handler.
 func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rt, known := h.routes[r.URL.Path]
+	defer limitRest(w)
 	r, ok := h.access.admit(w, r, rt)
 	if !ok {
 		return
@@ -162,7 +163,9 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer h.serving.Done()
 	if r.Method != http.MethodPost {
-		rt.serve(w, r)
+		if skipBody(w, r) {
+			rt.serve(w, r)
+		}
 		return
 	}
 	body, ok := takeBody(h.budget, w, r)
@@ -231,6 +234,15 @@ func (h *HTTP) Close(ctx context.Context) error {
 		h.log.Warn("calls did not end when they were cancelled", "grace", stopGrace)
 	}
 	return ctx.Err()
+}
+
+// page serves a page that its client reads in time.
+func page(next http.Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		// A writer without deadlines is a test's.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wireTime))
+		next.ServeHTTP(w, r)
+	}
 }
 
 // healthy says that the server runs.
