@@ -74,6 +74,8 @@ func (s httpServer) serve(ctx context.Context, srv *server.MCPServer) error {
 		IdleTimeout:       idleLimit,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(serverErrors{s.log.Handler()}, slog.LevelWarn),
+
+		DisableGeneralOptionsHandler: true, // it would answer OPTIONS * whoever asks
 	}
 	served := make(chan error, 1)
 	go func() {

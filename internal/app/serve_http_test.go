@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -9,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -267,6 +269,31 @@ func TestHTTPServes(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestHTTPAsksForTheTokenAlsoWithoutAPath(t *testing.T) {
+	w := newWorld(t)
+	w.env["SLICERVM_MCP_TOKEN"] = callersToken
+	p, url := w.serveHTTP(t, "--url", nowhere)
+	at := strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/mcp")
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("OPTIONS * without the token = %d, want 401", resp.StatusCode)
+	}
+	conn.Close()
+	p.end(t)
 }
 
 func TestHTTPOverTLSWantsTLS12(t *testing.T) {
