@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -34,8 +35,9 @@ var errBusy = errors.New("too much is held")
 // takeBody reads the body of a POST, or answers why it is not taken and
 // reports false. The caller releases it.
 func takeBody(b *budget, w http.ResponseWriter, r *http.Request) (*heldBody, bool) {
-	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || media != "application/json" {
+	types := r.Header.Values("Content-Type")
+	media, _, err := mime.ParseMediaType(strings.Join(types, ","))
+	if err != nil || media != typeJSON || len(types) != 1 {
 		refuse(w, http.StatusUnsupportedMediaType, "the content type must be application/json")
 		return nil, false
 	}

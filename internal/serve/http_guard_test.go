@@ -99,19 +99,19 @@ func TestHTTPChecksHostOriginAndTokenOnEveryPath(t *testing.T) {
 func TestHTTPRefusesHeadersThatComeTwice(t *testing.T) {
 	w := newWeb(t, newWebFixture(), serve.HTTPOptions{Token: "0123456789abcdef"})
 	for name, tt := range map[string]struct {
-		header string
 		values []string
 		want   int
 	}{
-		"Origin":        {"Origin", []string{"http://localhost", "http://localhost"}, 403},
-		"Authorization": {"Authorization", []string{"Bearer 0123456789abcdef", "Bearer 0123456789abcdef"}, 401},
+		"Origin":        {[]string{"http://localhost", "http://localhost"}, 403},
+		"Authorization": {[]string{"Bearer 0123456789abcdef", "Bearer 0123456789abcdef"}, 401},
+		"Content-Type":  {[]string{"application/json", "text/plain"}, 415},
 	} {
 		t.Run(name, func(t *testing.T) {
-			req := w.request(t.Context(), "GET", "/readyz", "")
-			req.Header[tt.header] = tt.values
+			req := w.request(t.Context(), "POST", "/mcp", initialize, "Authorization", "Bearer 0123456789abcdef")
+			req.Header[name] = tt.values
 			a, err := w.try(req)
 			if err != nil || a.status != tt.want {
-				t.Errorf("GET with %s twice = %d, %v, want %d", tt.header, a.status, err, tt.want)
+				t.Errorf("POST with %s twice = %d, %v, want %d", name, a.status, err, tt.want)
 			}
 		})
 	}
