@@ -113,6 +113,7 @@ func (b *heldBody) release() {
 	if b.budget != nil {
 		b.budget.give(b.held)
 		b.budget = nil
+		b.Reader, b.data = new(bytes.Reader), nil
 	}
 }
 

@@ -79,7 +79,7 @@ func (g *guard) read(ctx context.Context, in io.Reader) error {
 		switch {
 		case ctx.Err() != nil:
 		case err == nil:
-			g.dispatch(ctx, line)
+			g.dispatch(ctx, line, func() {})
 		case errors.Is(err, errLineTooLong):
 			g.refuse(idInPrefix(line), mcp.INVALID_REQUEST, fmt.Sprintf("the message is longer than %d bytes", maxLine))
 		case errors.Is(err, io.EOF):
@@ -91,8 +91,9 @@ func (g *guard) read(ctx context.Context, in io.Reader) error {
 	return nil
 }
 
-// dispatch deals with one message, without space around it.
-func (g *guard) dispatch(ctx context.Context, line []byte) {
+// dispatch deals with one message, without space around it. It calls release
+// before it counts the message in its own budget, as it does with a request.
+func (g *guard) dispatch(ctx context.Context, line []byte, release func()) {
 	var m message
 	var syntax *json.SyntaxError
 	if err := json.Unmarshal(line, &m); errors.As(err, &syntax) {
@@ -114,8 +115,9 @@ func (g *guard) dispatch(ctx context.Context, line []byte) {
 	case m.ID == nil:
 		g.handle(ctx, line) // a notification has no answer, whatever it led to
 	case !idOK:
-		g.refuse(nil, mcp.INVALID_REQUEST, "the request's id must be a string or a number")
+		g.refuse(nil, mcp.INVALID_REQUEST, badID)
 	default:
+		release()
 		g.admit(ctx, line, &call{
 			id:     m.ID,
 			key:    key,

@@ -190,6 +190,8 @@ func TestHTTPRefusesWhatIsNoMessage(t *testing.T) {
 		{"a batch", "POST", "/mcp", "[" + call("1", "echo", `{}`) + "]", nil, 400},
 		{"an id that is null", "POST", "/mcp", `{"jsonrpc":"2.0","id":null,"method":"ping"}`, nil, 400},
 		{"an id that is an object", "POST", "/mcp", `{"jsonrpc":"2.0","id":{},"method":"ping"}`, nil, 400},
+		{"an id that is too long", "POST", "/mcp", `{"jsonrpc":"2.0","id":"` + strings.Repeat("x", 1024) + `","method":"ping"}`, nil, 400},
+		{"an id that is just not too long", "POST", "/mcp", `{"jsonrpc":"2.0","id":"` + strings.Repeat("x", 1022) + `","method":"ping"}`, nil, 200},
 		{"a message without a method", "POST", "/mcp", `{"jsonrpc":"2.0","id":1}`, nil, 400},
 		{"a request that is an answer as well", "POST", "/mcp", `{"jsonrpc":"2.0","id":1,"method":"ping","result":{}}`, nil, 400},
 		{"an answer to no request", "POST", "/mcp", `{"jsonrpc":"2.0","id":1,"result":{}}`, nil, 202},

@@ -7,6 +7,13 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 )
 
+// maxID is how long a request's id may be, in bytes: it is kept longer than the
+// request, and sent back with whatever answers it.
+const maxID = 1 << 10
+
+// badID refuses a request for its id.
+const badID = "the request's id must be a string or a number, of 1024 bytes at most"
+
 // codeBusy is the JSON-RPC error code, of the range left to servers, for a
 // request that was refused because of the others in flight.
 const codeBusy = -32000
@@ -26,10 +33,10 @@ type message struct {
 }
 
 // idKey makes request ids comparable; the number 1 and the string "1" differ.
-// ok is false for what is neither a number nor a string.
+// ok is false for what is neither a number nor a string, or is too long.
 func idKey(id json.RawMessage) (key string, ok bool) {
 	text := strings.TrimSpace(string(id))
-	if text == "" {
+	if text == "" || len(text) > maxID {
 		return "", false
 	}
 	switch c := text[0]; {

@@ -146,10 +146,11 @@ func (s *sse) message(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "the message did not arrive whole")
 		return
 	}
+	release := func() {}
 	if b, ok := r.Body.(*heldBody); ok {
-		b.release() // the guard holds the message from here on
+		release = b.release
 	}
-	st.deliver(bytes.TrimSpace(body))
+	st.deliver(bytes.TrimSpace(body), release)
 	w.WriteHeader(http.StatusAccepted)
 }
 

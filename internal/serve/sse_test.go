@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	mcpclient "github.com/mark3labs/mcp-go/client"
@@ -203,4 +204,38 @@ func TestSSECarriesHugeAnswers(t *testing.T) {
 	if got, want := s.receive().String(), "1: "+strings.Repeat("0123456789abcde\n", 1<<19); got != want {
 		t.Errorf("the answer has %d bytes, want %d", len(got), len(want))
 	}
+}
+
+func TestSSEClientThatDoesNotReadHoldsNoMoreThanItsShare(t *testing.T) {
+	const posts = 8
+	w := newMemoryWeb(t, newFixture(), serve.HTTPOptions{})
+	s := w.openSilently()
+	defer s.body.Close()
+	garbage := strings.Repeat("x", 8<<20) // four of them are all that may be held
+	answers := make(chan int, posts)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for range posts {
+		go func() {
+			req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url+s.endpoint, strings.NewReader(garbage))
+			if err != nil {
+				answers <- 0
+				return
+			}
+			req.Header.Set("Content-Type", "application/json")
+			resp, err := w.client.Do(req)
+			if err != nil {
+				answers <- 0
+				return
+			}
+			resp.Body.Close()
+			answers <- resp.StatusCode
+		}()
+	}
+	for range posts - 4 {
+		if got := <-answers; got != http.StatusServiceUnavailable {
+			t.Errorf("a message beyond the 32 MiB that wait for a client to read = %d, want 503", got)
+		}
+	}
+	s.cancel()
 }

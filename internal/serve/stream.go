@@ -15,10 +15,12 @@ var errStreamIdle = errors.New("the stream was idle for too long")
 
 // stream is one client's of sse.
 type stream struct {
-	guard   *guard
-	out     *eventWriter
-	stop    context.CancelCauseFunc // ends the stream
-	handler func(message []byte)    // gives the guard a message
+	guard *guard
+	out   *eventWriter
+	stop  context.CancelCauseFunc // ends the stream
+
+	// handler gives the guard a message, and what gives back what it takes.
+	handler func(message []byte, release func())
 
 	mu   sync.Mutex
 	last time.Time // of the last message
@@ -54,7 +56,7 @@ func (s *sse) serve(w http.ResponseWriter, r *http.Request) error {
 		guard:   g,
 		out:     out,
 		stop:    stop,
-		handler: func(message []byte) { g.dispatch(ctx, message) },
+		handler: func(message []byte, release func()) { g.dispatch(ctx, message, release) },
 		last:    time.Now(),
 	}
 	s.add(sess.id, st)
@@ -106,12 +108,14 @@ func (st *stream) watch(ctx context.Context, idle time.Duration) error {
 	}
 }
 
-// deliver takes a message from the client.
-func (st *stream) deliver(message []byte) {
+// deliver takes a message from the client. It calls release when the guard
+// holds the message; else what that takes is held until deliver returns, which
+// a client that doesn't read its stream may hold up.
+func (st *stream) deliver(message []byte, release func()) {
 	st.mu.Lock()
 	st.last = time.Now()
 	st.mu.Unlock()
-	st.handler(message)
+	st.handler(message, release)
 }
 
 func (st *stream) lastMessage() time.Time {

@@ -121,7 +121,7 @@ func (p *post) parse() (code int, refusal string) {
 	case bytes.HasPrefix(bytes.TrimSpace(p.body), []byte("[")):
 		return mcp.INVALID_REQUEST, "batches are not supported: send one message at a time"
 	case p.ID != nil && !ok:
-		return mcp.INVALID_REQUEST, "the request's id must be a string or a number"
+		return mcp.INVALID_REQUEST, badID
 	case p.Method == "" && p.Result == nil && p.Error == nil:
 		return mcp.INVALID_REQUEST, "the message is not a JSON-RPC request: it has no method"
 	case p.Method != "" && (p.Result != nil || p.Error != nil):
