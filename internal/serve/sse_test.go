@@ -213,7 +213,7 @@ func TestSSEClientThatDoesNotReadHoldsNoMoreThanItsShare(t *testing.T) {
 	defer s.body.Close()
 	garbage := strings.Repeat("x", 8<<20) // four of them are all that may be held
 	answers := make(chan int, posts)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for range posts {
 		go func() {
