@@ -285,24 +285,35 @@ func TestHTTPSlowBodyIsCutOff(t *testing.T) {
 }
 
 func TestHTTPTooMuchIsRefused(t *testing.T) {
-	f := newWebFixture()
-	w := newWeb(t, f, serve.HTTPOptions{})
-	session := w.open()
-	var calls sync.WaitGroup
-	for i := range 4 {
-		body := call(fmt.Sprint(i+1), "wait", `{"x":"`+strings.Repeat("x", 8<<20-200)+`"}`)
-		calls.Go(func() { w.post(body, session...) })
-		receive(t, f.started, "a call to start")
-	}
-	a := w.do("POST", "/mcp", call("9", "echo", `{"text":"`+strings.Repeat("x", 1<<20)+`"}`), session...)
-	if a.status != 503 || a.header.Get("Retry-After") != "1" {
-		t.Errorf("a message beyond 32 MiB = %d, Retry-After %q, want 503 and 1", a.status, a.header.Get("Retry-After"))
-	}
-	close(f.release)
-	calls.Wait()
-	if got := w.post(call("9", "echo", `{"text":"hi"}`), session...); !cmp.Equal(got, []string{"9: hi"}) {
-		t.Errorf("a call afterwards = %q, want hi", got)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newPipeWeb(t, newWebFixture(), serve.HTTPOptions{})
+		session := w.open()
+		almost := strings.Repeat("x", 8<<20-1)
+		var posts sync.WaitGroup
+		var ends []io.Closer
+		for range 4 {
+			body, rest := io.Pipe()
+			req := w.request(t.Context(), "POST", "/mcp", "", session...)
+			req.Body, req.ContentLength = body, 8<<20
+			posts.Go(func() { w.try(req) }) //nolint:errcheck // it is cut off
+			posts.Go(func() { io.WriteString(rest, almost) })
+			ends = append(ends, rest)
+		}
+		synctest.Wait()
+		a := w.do("POST", "/mcp", call("9", "echo", `{"text":"hi"}`), session...)
+		if a.status != 503 || a.header.Get("Retry-After") != "1" {
+			t.Errorf("a message beyond 32 MiB = %d, Retry-After %q, want 503 and 1", a.status, a.header.Get("Retry-After"))
+		}
+		for _, end := range ends {
+			end.Close()
+		}
+		posts.Wait()
+		synctest.Wait()
+		if got := w.post(call("9", "echo", `{"text":"hi"}`), session...); !cmp.Equal(got, []string{"9: hi"}) {
+			t.Errorf("a call afterwards = %q, want hi", got)
+		}
+		w.close()
+	})
 }
 
 func TestHTTPParallelCalls(t *testing.T) {

@@ -167,6 +167,7 @@ func TestHTTPRefusesWhatIsNoMessage(t *testing.T) {
 	w := newWeb(t, f, serve.HTTPOptions{})
 	session := w.open()
 	long := call("1", "huge", `{"text":"`+strings.Repeat("x", 8<<20)+`"}`)
+	short := call("1", "huge", `{}`)
 	full := call("1", "huge", `{"text":""}`)
 	full = strings.Replace(full, `""`, `"`+strings.Repeat("x", 8<<20-len(full))+`"`, 1)
 	tests := []struct {
@@ -177,14 +178,14 @@ func TestHTTPRefusesWhatIsNoMessage(t *testing.T) {
 		headers []string
 		want    int
 	}{
-		{"a message", "POST", "/mcp", full, nil, 200},
+		{"a message of 8 MiB", "POST", "/mcp", full, nil, 200},
 		{"a message of more than 8 MiB", "POST", "/mcp", long, nil, 413},
-		{"a form", "POST", "/mcp", full, []string{"Content-Type", "text/plain"}, 415},
-		{"no content type", "POST", "/mcp", full, []string{"Content-Type", ""}, 415},
-		{"a charset is no other type", "POST", "/mcp", full, []string{"Content-Type", "application/json; charset=utf-8"}, 200},
-		{"a client that takes neither form", "POST", "/mcp", full, []string{"Accept", "text/html"}, 406},
-		{"a client that says nothing of forms", "POST", "/mcp", full, []string{"Accept", ""}, 200},
-		{"a client that takes JSON alone", "POST", "/mcp", full, []string{"Accept", "application/json"}, 200},
+		{"a form", "POST", "/mcp", short, []string{"Content-Type", "text/plain"}, 415},
+		{"no content type", "POST", "/mcp", short, []string{"Content-Type", ""}, 415},
+		{"a charset is no other type", "POST", "/mcp", short, []string{"Content-Type", "application/json; charset=utf-8"}, 200},
+		{"a client that takes neither form", "POST", "/mcp", short, []string{"Accept", "text/html"}, 406},
+		{"a client that says nothing of forms", "POST", "/mcp", short, []string{"Accept", ""}, 200},
+		{"a client that takes JSON alone", "POST", "/mcp", short, []string{"Accept", "application/json"}, 200},
 		{"what isn't JSON", "POST", "/mcp", "hello", nil, 400},
 		{"nothing", "POST", "/mcp", "", nil, 400},
 		{"a batch", "POST", "/mcp", "[" + call("1", "echo", `{}`) + "]", nil, 400},
@@ -196,12 +197,12 @@ func TestHTTPRefusesWhatIsNoMessage(t *testing.T) {
 		{"a request that is an answer as well", "POST", "/mcp", `{"jsonrpc":"2.0","id":1,"method":"ping","result":{}}`, nil, 400},
 		{"an answer to no request", "POST", "/mcp", `{"jsonrpc":"2.0","id":1,"result":{}}`, nil, 202},
 		{"a notification", "POST", "/mcp", initialized, nil, 202},
-		{"a version that isn't known", "POST", "/mcp", full, []string{"Mcp-Protocol-Version", "1999-01-01"}, 400},
+		{"a version that isn't known", "POST", "/mcp", short, []string{"Mcp-Protocol-Version", "1999-01-01"}, 400},
 		{"a path that isn't there", "GET", "/", "", nil, 404},
-		{"a path below", "POST", "/mcp/", full, nil, 404},
-		{"a method that isn't", "PUT", "/mcp", full, nil, 405},
+		{"a path below", "POST", "/mcp/", short, nil, 404},
+		{"a method that isn't", "PUT", "/mcp", short, nil, 405},
 		{"HEAD of the endpoint", "HEAD", "/mcp", "", nil, 405},
-		{"a post to a page", "POST", "/healthz", full, nil, 405},
+		{"a post to a page", "POST", "/healthz", short, nil, 405},
 		{"metrics that there aren't", "GET", "/metrics", "", nil, 404},
 		{"a GET of the newer era", "GET", "/mcp", "", []string{"Mcp-Protocol-Version", "2026-07-28"}, 405},
 		{"a DELETE of the newer era", "DELETE", "/mcp", "", []string{"Mcp-Protocol-Version", "2026-07-28"}, 405},
