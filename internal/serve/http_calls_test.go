@@ -284,6 +284,24 @@ func TestHTTPSlowBodyIsCutOff(t *testing.T) {
 	})
 }
 
+func TestHTTPLargeMessageIsRefusedBeforeItArrives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newPipeWeb(t, newWebFixture(), serve.HTTPOptions{})
+		session := w.open()
+		body, never := io.Pipe()
+		defer never.Close()
+		req := w.request(t.Context(), "POST", "/mcp", "", session...)
+		req.Body, req.ContentLength = body, 8<<20+1
+		began := time.Now()
+		a, err := w.try(req)
+		if took := time.Since(began); err != nil || a.status != 413 || took != 0 {
+			t.Errorf("a message that says it is too long = %d, %v after %s, want 413 at once", a.status, err, took)
+		}
+		w.close()
+		time.Sleep(time.Second) // net/http lets a refusal be read before it hangs up
+	})
+}
+
 func TestHTTPTooMuchIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newPipeWeb(t, newWebFixture(), serve.HTTPOptions{})
@@ -295,8 +313,8 @@ func TestHTTPTooMuchIsRefused(t *testing.T) {
 			body, rest := io.Pipe()
 			req := w.request(t.Context(), "POST", "/mcp", "", session...)
 			req.Body, req.ContentLength = body, 8<<20
-			posts.Go(func() { w.try(req) }) //nolint:errcheck // it is cut off
-			posts.Go(func() { io.WriteString(rest, almost) })
+			posts.Go(func() { w.try(req) })                   //nolint:errcheck // it is cut off
+			posts.Go(func() { io.WriteString(rest, almost) }) //nolint:errcheck // and so is this
 			ends = append(ends, rest)
 		}
 		synctest.Wait()

@@ -130,6 +130,19 @@ func TestHTTPTakesAnyHostOverTheNetwork(t *testing.T) {
 	}
 }
 
+func TestHTTPAllowedHostGetsItsAnswerFromMCPToo(t *testing.T) {
+	w := newWeb(t, newWebFixture(), serve.HTTPOptions{AllowHosts: []string{"proxy.example"}})
+	body, headers := modern(t, call("1", "huge", `{}`))
+	headers = append(headers, "Host", "proxy.example")
+	if a := w.do("POST", "/mcp", body, headers...); a.status != 200 {
+		t.Errorf("a call by an allowed name = %d %q, want 200", a.status, a.body)
+	}
+	// mcp-go answers this one, with a guard of its own that knows no names.
+	if a := w.do("GET", "/mcp", "", headers...); a.status != 405 {
+		t.Errorf("GET by an allowed name = %d %q, want 405", a.status, a.body)
+	}
+}
+
 func TestHTTPLetsAnAllowedPageCall(t *testing.T) {
 	const origin = "https://chat.example.com"
 	w := newWeb(t, newWebFixture(), serve.HTTPOptions{Token: "0123456789abcdef", AllowOrigins: []string{origin}})
