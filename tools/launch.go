@@ -30,6 +30,10 @@ const (
 	// startTime bounds the start of a command.
 	startTime = 10 * time.Second
 
+	// roomTime is how long a command waits for room for its output before
+	// output that nobody has read makes place for it.
+	roomTime = 2 * time.Second
+
 	// scriptPrefix begins the names of the files that scripts too long for an
 	// argument travel in.
 	scriptPrefix = "/tmp/.slicervm-mcp-script-"
@@ -118,30 +122,35 @@ func (t *Toolset) launchRemote(ctx context.Context, vm slicer.SlicerNode, req sl
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(startTime, t.within(killTime)))
 	defer cancel()
-	begin := func(ring int64) (*slicer.ExecBackgroundResponse, error) {
-		return t.client.ExecBackground(ctx, vm.Hostname, req, slicer.ExecBackgroundOptions{RingBytes: ring})
+	ring := int64(remoteRing)
+	for unreadStays := time.Now().Add(roomTime); ; {
+		started, err := t.client.ExecBackground(ctx, vm.Hostname, req, slicer.ExecBackgroundOptions{RingBytes: ring})
+		if err == nil {
+			return &remote{client: t.client, vm: vm.Hostname, execID: started.ExecID}, nil
+		}
+		switch {
+		case !slicer.IsAPIStatus(err, http.StatusServiceUnavailable):
+			return nil, err
+		case t.makeRoom(ctx, vm, func(e slicer.ExecBackgroundInfo) bool { return t.readOut.has(e.ExecID) }):
+		case ring != 0:
+			ring = 0 // the agent's default, which is less
+		case time.Now().Before(unreadStays):
+			// Commands that end and are read in the meantime make place.
+			pause(ctx, roomTime/10)
+		case !t.makeRoom(ctx, vm, func(slicer.ExecBackgroundInfo) bool { return true }):
+			return nil, err
+		}
+		if ctx.Err() != nil {
+			return nil, err
+		}
 	}
-	started, err := begin(remoteRing)
-	if noRoom(err) && t.makeRoom(ctx, vm, func(e slicer.ExecBackgroundInfo) bool { return t.readOut.has(e.ExecID) }) {
-		started, err = begin(remoteRing)
-	}
-	if noRoom(err) {
-		started, err = begin(0) // the agent's default, which is less
-	}
-	if noRoom(err) && t.makeRoom(ctx, vm, func(slicer.ExecBackgroundInfo) bool { return true }) {
-		started, err = begin(0)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &remote{client: t.client, vm: vm.Hostname, execID: started.ExecID}, nil
 }
-
-func noRoom(err error) bool { return slicer.IsAPIStatus(err, http.StatusServiceUnavailable) }
 
 // makeRoom forgets the oldest half of a VM's processes that have ended and may
 // go. It reports whether there were any.
 func (t *Toolset) makeRoom(ctx context.Context, vm slicer.SlicerNode, mayGo func(slicer.ExecBackgroundInfo) bool) bool {
+	t.makingRoom.Lock() // others would forget the next half
+	defer t.makingRoom.Unlock()
 	list, err := t.client.ExecList(ctx, vm.Hostname)
 	if err != nil {
 		return false

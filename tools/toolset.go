@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -88,6 +89,7 @@ type Toolset struct {
 	locals       *locals
 	timers       timers
 	readOut      handles     // processes of daemons that were read to their end
+	makingRoom   sync.Mutex  // held while processes are forgotten to make room
 	noBackground atomic.Bool // the daemon is known to have no background exec
 }
 
