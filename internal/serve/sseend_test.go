@@ -3,6 +3,7 @@ package serve_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -202,12 +203,21 @@ func TestSSEBoundsWhatAllStreamsHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture()
 		w := newMemoryWeb(t, f, serve.HTTPOptions{})
+		first := w.open()
+		defer first.cut()
+		for i := range 256 { // as many as run at once: what follows waits
+			first.send(call(fmt.Sprint(i), "wait", `{}`))
+			<-f.started
+		}
 		pad := `{"pad":"` + strings.Repeat("x", 7<<20) + `"}`
 		for range 4 {
 			s := w.open()
 			defer s.cut()
 			s.send(call("1", "wait", pad))
-			<-f.started
+		}
+		synctest.Wait()
+		if len(f.started) > 0 {
+			t.Error("a call of another stream was started beside 256, want it to wait")
 		}
 		s := w.open()
 		defer s.cut()
