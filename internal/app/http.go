@@ -21,8 +21,9 @@ const (
 	// finishLimit is how long calls in flight may go on once a signal has come.
 	finishLimit = 15 * time.Second
 
-	// cutGrace is how long calls have to end that were cut off then.
-	cutGrace = 2 * time.Second
+	// restLimit is how long connections have after the last call: for what is
+	// left of an answer. Some have no request, and would never end.
+	restLimit = time.Second
 
 	headerLimit    = 10 * time.Second
 	idleLimit      = 2 * time.Minute
@@ -109,19 +110,20 @@ func (s httpServer) serve(ctx context.Context, srv *server.MCPServer) error {
 // end lets nobody in any more, waits for the calls in flight, and cuts those off
 // that take too long.
 func end(front *http.Server, handler *serve.HTTP, log *slog.Logger) {
+	shut := make(chan error, 1)
+	go func() { shut <- front.Shutdown(context.Background()) }()
 	ctx, cancel := context.WithTimeout(context.Background(), finishLimit)
 	defer cancel()
-	closed := make(chan error, 1)
-	go func() { closed <- handler.Close(ctx) }()
-	grace, cancelGrace := context.WithTimeout(context.Background(), finishLimit+cutGrace)
-	defer cancelGrace()
-	err := front.Shutdown(grace)
-	err = errors.Join(err, <-closed)
-	if err == nil {
-		return
+	if err := handler.Close(ctx); err != nil {
+		log.Warn("calls were cut off that did not end in time", "limit", finishLimit, "err", err)
 	}
-	log.Warn("calls were cut off that did not end in time", "limit", finishLimit, "err", err)
-	_ = front.Close() // its error is the listener's, which is closed
+	rest := time.AfterFunc(restLimit, func() {
+		_ = front.Close() // its error is the listener's, which is closed
+	})
+	defer rest.Stop()
+	if err := <-shut; err != nil {
+		log.Warn("connections did not end in order", "err", err)
+	}
 }
 
 // ready says what is wrong with the daemon.

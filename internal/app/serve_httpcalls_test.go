@@ -123,16 +123,26 @@ func TestHTTPSignalLetsCallsFinish(t *testing.T) {
 		answer <- fmt.Sprintf("%+v", res.Content)
 	}()
 	<-started
+	address := strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/mcp")
+	silent, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
 	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/mcp"))
+	refused(t, address)
 	close(finish)
+	finished := time.Now()
 	if got := <-answer; !strings.Contains(got, "finished") {
 		t.Errorf("the call that ran is answered with %s, want its output", got)
 	}
 	if err := p.Wait(); err != nil {
 		t.Errorf("after SIGTERM the program ended with %v, want exit 0; stderr:\n%s", err, p.stderr.String())
+	}
+	if took := time.Since(finished); took > 4*time.Second {
+		t.Errorf("the program ended %v after its last call, want it not to wait for a connection without a request", took)
 	}
 }
 
