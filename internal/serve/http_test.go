@@ -6,11 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -119,7 +117,7 @@ func newWeb(t *testing.T, f *webFixture, opts serve.HTTPOptions) *web {
 func newPipeWeb(t *testing.T, f *webFixture, opts serve.HTTPOptions) *web {
 	t.Helper()
 	h := serve.NewHTTP(f.MCPServer, opts)
-	ln := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	ln := newPipeListener()
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: time.Hour}
 	go srv.Serve(ln) //nolint:errcheck // that it was closed
 	tr := &http.Transport{DialContext: ln.dial, MaxIdleConnsPerHost: 1000}
@@ -136,41 +134,6 @@ func (w *web) close() {
 	cancel()
 	w.h.Close(ctx) //nolint:errcheck // calls that hang are the test's own
 	w.stop()
-}
-
-// pipeListener is a listener whose connections are pipes.
-type pipeListener struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *pipeListener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return nil
-}
-
-func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
-
-func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	server, client := net.Pipe()
-	select {
-	case l.conns <- server:
-		return client, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 }
 
 // answered is a response, read to its end.

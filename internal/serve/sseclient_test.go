@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -37,48 +35,12 @@ func newSSEWeb(t *testing.T, f *fixture, opts serve.HTTPOptions) *sseWeb {
 	return &sseWeb{h, t, srv.URL, srv.Client()}
 }
 
-// memListener hands out the server's ends of pipes in memory, which block
-// durably, as synctest needs it.
-type memListener struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func (l *memListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *memListener) Close() error {
-	l.once.Do(func() { close(l.done) })
-	return nil
-}
-
-func (l *memListener) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "unix"} }
-
-func (l *memListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	here, there := net.Pipe()
-	select {
-	case l.conns <- there:
-		return here, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
 // newMemoryWeb serves f in memory, for synctest, with the time limits of a
 // server of requests that end.
 func newMemoryWeb(t *testing.T, f *fixture, opts serve.HTTPOptions) *sseWeb {
 	t.Helper()
 	h := serve.NewHTTP(f.MCPServer, opts)
-	l := &memListener{conns: make(chan net.Conn), done: make(chan struct{})}
+	l := newPipeListener()
 	srv := &http.Server{Handler: h, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(l) }()
