@@ -41,14 +41,14 @@ type program struct {
 	stderr lockedBuffer
 }
 
-// start starts the program. It is killed when the test ends, or after a
-// minute.
+// start starts the program. It is killed when the test ends, or after 5
+// minutes.
 func (w *world) start(t *testing.T, args ...string) *program {
 	t.Helper()
 	if runtime.GOOS == "windows" {
 		t.Skip("signals and broken pipes are Unix's")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
 	exe, err := os.Executable()
 	if err != nil {

@@ -70,7 +70,7 @@ http {
 }
 `)
 	var log lockedBuffer
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	cmd := exec.CommandContext(ctx, nginx, "-p", dir, "-c", "nginx.conf", "-e", "stderr")
 	cmd.Stderr = &log
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // ends the workers too
