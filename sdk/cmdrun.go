@@ -231,9 +231,10 @@ func (r *cmdRun) result() error {
 			return err
 		}
 	}
-	if r.stdin != nil {
+	if r.stdin != nil && r.stdinPipe == nil {
 		return r.stdin.failure()
 	}
+	// The command's own pipe fails only because the command has ended.
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	slicer "github.com/slicervm-mcp/slicervm-mcp/sdk"
 )
@@ -103,6 +104,25 @@ func TestStdinThatIsNeverReadDoesNotHangWait(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("Wait = %v", err)
 	}
+}
+
+func TestStdinPipeThatIsReadAtTheCommandsEndIsNoError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, stop := pipeServe(stream(`{"type":"started"}`+"\n", `{"type":"exit"}`+"\n"))
+		defer stop()
+		cmd := client.Command(t.Context(), "vm-1", "true")
+		if _, err := cmd.StdinPipe(); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// The command ends, and with it the read of the pipe that waited.
+		time.Sleep(time.Minute)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("Wait = %v", err)
+		}
+	})
 }
 
 func TestStdinWhoseReadBlocksDoesNotHangWait(t *testing.T) {
