@@ -75,7 +75,9 @@ func (t *Toolset) exec(ctx context.Context, in execInput) (Result, error) {
 	}
 	saw, stop := t.progress(ctx, began)
 	how := reader{follow: true, saw: saw}
-	a.reading, err = how.read(limited, p, cursor{})
+	reading, stopReading := t.waiting(limited, p)
+	defer stopReading()
+	a.reading, err = how.read(reading, p, cursor{})
 	stop()
 	a.took = time.Since(began)
 	if ctx.Err() != nil {

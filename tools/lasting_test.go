@@ -181,3 +181,41 @@ func TestWaitSecondsPageUntilDone(t *testing.T) {
 		}
 	})
 }
+
+// TestServerThatEndsTellsTheHandle is about calls that wait when their server is
+// told to end: they answer at once, and a new server goes on from there.
+func TestServerThatEndsTellsTheHandle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := slicertest.NewServer(t, slicertest.Options{Network: slicertest.Pipe, Shell: launched(sleeper)})
+		client := srv.Client()
+		t.Cleanup(client.CloseIdleConnections)
+		cfg := tools.Config{Client: client, Owner: testOwner}
+		set, err := tools.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := connectTo(t, set)
+		s.call("create_vm", args{})
+		earlier := processOf(t, s.call("exec", args{"command": "sleep 300; echo earlier", "background": true}))
+		began := time.Now()
+		time.AfterFunc(5*time.Second, set.StopWaiting)
+		answers := make(chan string, 2)
+		go func() { answers <- s.call("exec", args{"command": "sleep 300; echo done"}) }()
+		go func() { answers <- s.call("read_process", args{"process": earlier}) }()
+		first, second := <-answers, <-answers
+		if took := time.Since(began); took != 5*time.Second {
+			t.Errorf("the calls answered after %s, want when waiting ends, after 5 s", took)
+		}
+		if err := set.Close(); err != nil {
+			t.Error(err)
+		}
+		next, stop := tended(t, cfg)
+		defer stop()
+		for _, got := range []string{first, second} {
+			wantText(t, "the call that waited", got, "still running (process ex_", "Next: read_process(process=")
+			call := nextCall(t, got)
+			time.Sleep(5 * time.Minute)
+			wantText(t, "read_process of a new server", next.call("read_process", call), "exit 0 in 300.0 s")
+		}
+	})
+}

@@ -83,6 +83,9 @@ type Toolset struct {
 	secrets  secretSources
 	redactor *redactor
 
+	waits    context.Context // done when no call is to wait any more
+	endWaits context.CancelFunc
+
 	maxVMs       int
 	admission    admission
 	sightings    sightings
@@ -114,6 +117,7 @@ func New(cfg Config) (*Toolset, error) {
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
+	t.waits, t.endWaits = context.WithCancel(context.Background())
 	t.secrets, t.redactor = newSecretSources(cfg), knownAtStart(cfg)
 	t.log = slog.New(t.RedactLog(t.log.Handler()))
 	if t.limit <= 0 {
@@ -126,10 +130,30 @@ func New(cfg Config) (*Toolset, error) {
 	return t, nil
 }
 
+// StopWaiting makes the calls that wait for a process of the daemon answer now:
+// with what there is and the call that reads on. It is for a server that is
+// about to end, whose client can go on with the next one. Calls that wait for
+// what ends with this server, or for a VM, go on.
+func (t *Toolset) StopWaiting() { t.endWaits() }
+
+// waiting is ctx for a wait for p's output.
+func (t *Toolset) waiting(ctx context.Context, p process) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	if _, ends := p.(*local); ends {
+		return ctx, cancel
+	}
+	unbind := context.AfterFunc(t.waits, cancel)
+	return ctx, func() {
+		unbind()
+		cancel()
+	}
+}
+
 // Close ends the processes that this server itself holds, and releases the
 // roots. Calls that run may still end with an error. Background processes of
 // the daemon go on.
 func (t *Toolset) Close() error {
+	t.endWaits()
 	t.timers.close()
 	t.locals.close()
 	return t.roots.Close()

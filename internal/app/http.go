@@ -18,6 +18,10 @@ import (
 )
 
 const (
+	// waitLimit is how long calls in flight may wait for commands once a signal
+	// has come; then they answer with what there is.
+	waitLimit = 5 * time.Second
+
 	// finishLimit is how long calls in flight may go on once a signal has come.
 	finishLimit = 15 * time.Second
 
@@ -34,6 +38,7 @@ const (
 type httpServer struct {
 	settings httpSettings
 	client   *slicer.SlicerClient
+	toolset  *tools.Toolset
 	metrics  *serve.Metrics
 	log      *slog.Logger
 	stdout   io.Writer
@@ -100,7 +105,7 @@ func (s httpServer) serve(ctx context.Context, srv *server.MCPServer) error {
 			served <- err
 		}
 	}
-	end(front, handler, s.log)
+	s.end(front, handler)
 	if stopped := <-served; err == nil && !errors.Is(stopped, http.ErrServerClosed) {
 		err = stopped
 	}
@@ -109,20 +114,22 @@ func (s httpServer) serve(ctx context.Context, srv *server.MCPServer) error {
 
 // end lets nobody in any more, waits for the calls in flight, and cuts those off
 // that take too long.
-func end(front *http.Server, handler *serve.HTTP, log *slog.Logger) {
+func (s httpServer) end(front *http.Server, handler *serve.HTTP) {
+	hurry := time.AfterFunc(waitLimit, s.toolset.StopWaiting)
+	defer hurry.Stop()
 	shut := make(chan error, 1)
 	go func() { shut <- front.Shutdown(context.Background()) }()
 	ctx, cancel := context.WithTimeout(context.Background(), finishLimit)
 	defer cancel()
 	if err := handler.Close(ctx); err != nil {
-		log.Warn("calls were cut off that did not end in time", "limit", finishLimit, "err", err)
+		s.log.Warn("calls were cut off that did not end in time", "limit", finishLimit, "err", err)
 	}
 	rest := time.AfterFunc(restLimit, func() {
 		_ = front.Close() // its error is the listener's, which is closed
 	})
 	defer rest.Stop()
 	if err := <-shut; err != nil {
-		log.Warn("connections did not end in order", "err", err)
+		s.log.Warn("connections did not end in order", "err", err)
 	}
 }
 

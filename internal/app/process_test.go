@@ -9,10 +9,13 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/slicervm-mcp/slicervm-mcp/sdk/slicertest"
 )
 
 // lockedBuffer is a bytes.Buffer that may be read while it is written.
@@ -153,6 +156,32 @@ func TestSignalCancelsRunningCalls(t *testing.T) {
 	}
 	if r, ok := replies(t, string(rest))[2]; !ok || !r.Result.IsError {
 		t.Errorf("the running call was answered with %q, want a tool error", rest)
+	}
+	if err := p.Wait(); err != nil {
+		t.Errorf("the program ended with %v, want exit 0; stderr:\n%s", err, p.stderr.String())
+	}
+}
+
+func TestSignalTellsHandles(t *testing.T) {
+	started, finish := make(chan struct{}), make(chan struct{})
+	defer close(finish)
+	daemon := slicertest.NewServer(t, slicertest.Options{Shell: only("waits", waits(started, finish))})
+	p := newWorld(t).start(t, "--url", daemon.URL)
+	p.ask(t, hello)
+	p.ask(t, tool(t, 2, "create_vm", nil))
+	if _, err := io.WriteString(p.stdin, tool(t, 3, "exec", map[string]any{"command": "waits"})); err != nil {
+		t.Fatal(err)
+	}
+	<-started
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	rest, err := io.ReadAll(p.stdout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := replies(t, string(rest))[3]; len(r.Result.Content) != 1 || !strings.HasPrefix(r.Result.Content[0].Text, "still running (process ex_") {
+		t.Errorf("the call that waited is answered with %q, want the command's handle", rest)
 	}
 	if err := p.Wait(); err != nil {
 		t.Errorf("the program ended with %v, want exit 0; stderr:\n%s", err, p.stderr.String())

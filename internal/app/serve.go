@@ -164,8 +164,10 @@ func run(ctx context.Context, p Process, o options) (err error) {
 	if o.transport == transportHTTP {
 		metrics := newMetrics(toolset, log)
 		srv := newMCPServer(toolset, metrics.ServerOptions()...)
-		return httpServer{over, client, metrics, log, p.Stdout}.serve(ctx, srv)
+		return httpServer{over, client, toolset, metrics, log, p.Stdout}.serve(ctx, srv)
 	}
+	unbind := context.AfterFunc(ctx, toolset.StopWaiting)
+	defer unbind()
 	err = serve.Stdio(ctx, newMCPServer(toolset), p.Stdin, p.Stdout, serve.StdioOptions{Log: log, HungUp: hungUp(p.Stdout)})
 	if ctx.Err() != nil {
 		log.Info("ended by a signal")

@@ -146,6 +146,31 @@ func TestHTTPSignalLetsCallsFinish(t *testing.T) {
 	}
 }
 
+func TestHTTPSignalTellsHandles(t *testing.T) {
+	t.Parallel() // the call has some seconds
+	started, finish := make(chan struct{}), make(chan struct{})
+	defer close(finish)
+	daemon := slicertest.NewServer(t, slicertest.Options{Shell: only("waits", waits(started, finish))})
+	p, url := newWorld(t).serveHTTP(t, "--url", daemon.URL)
+	c := connectHTTP(t, url, "", "")
+	must(t, c, "create_vm", nil)
+	answer := make(chan string, 1)
+	go func() {
+		text, _ := ask(t, c, "exec", map[string]any{"command": "waits"})
+		answer <- text
+	}()
+	<-started
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-answer; !strings.HasPrefix(got, "still running (process ex_") || !strings.Contains(got, "Next: read_process(") {
+		t.Errorf("the call that waited is answered with %q, want the handle and the next call", got)
+	}
+	if err := p.Wait(); err != nil {
+		t.Errorf("after SIGTERM the program ended with %v, want exit 0; stderr:\n%s", err, p.stderr.String())
+	}
+}
+
 // refused returns once nobody can connect to address any more.
 func refused(t *testing.T, address string) {
 	t.Helper()

@@ -9,6 +9,7 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,11 @@ import (
 )
 
 const (
+	// answerGrace is how long calls in flight have for their answers once
+	// Stdio is to end, before they are cancelled. Clients kill a server that
+	// takes 2 seconds.
+	answerGrace = time.Second
+
 	// stopGrace is how long Stdio waits for calls that it has cancelled.
 	stopGrace = 5 * time.Second
 
@@ -51,10 +57,10 @@ type StdioOptions struct {
 // written to out, until in ends or ctx is done.
 //
 // When in ends, every request that was read is answered before Stdio returns
-// nil; subscriptions/listen is closed, not waited for. When ctx is done,
-// calls in flight are cancelled, Stdio waits up to 5 seconds for them to
-// answer, and returns ctx's error. A client that stops reading gives ErrHungUp
-// or the write's error.
+// nil; subscriptions/listen is closed, not waited for. When ctx is done, calls
+// in flight have a second to answer, are cancelled, have 5 seconds more, and
+// Stdio returns ctx's error. A client that stops reading gives ErrHungUp or the
+// write's error.
 //
 // Stdio closes in, if it is an io.Closer, when it stops before in has ended:
 // nothing else wakes a blocked Read. A reader that cannot be woken so keeps
@@ -73,30 +79,38 @@ func Stdio(ctx context.Context, srv *server.MCPServer, in io.Reader, out io.Writ
 	}
 	defer srv.UnregisterSession(context.WithoutCancel(ctx), sess.SessionID())
 
-	ctx, stop := context.WithCancelCause(srv.WithContext(ctx, sess))
+	calls, stop := context.WithCancelCause(srv.WithContext(context.WithoutCancel(ctx), sess))
 	defer stop(nil)
 	w := newWriter(out, sess.notifications, log, stop)
 	g := newGuard(srv, w, newBudget(), log)
 
 	ended := make(chan error, 1)
-	go func() { ended <- g.read(ctx, in) }()
+	go func() { ended <- g.read(calls, in) }()
 
 	var readErr error
 	select {
 	case readErr = <-ended:
-		g.finishCalls(ctx, opts.HungUp, stop)
 	case <-ctx.Done():
-		if c, ok := in.(io.Closer); ok {
-			c.Close()
-		}
+		closeInput(in)
+	case <-calls.Done():
+		closeInput(in)
 	}
-	err := context.Cause(ctx)
-	if err == nil {
-		err = readErr
-	}
+	finishing, cut := context.WithCancel(calls)
+	defer cut()
+	unbind := context.AfterFunc(ctx, func() { time.AfterFunc(answerGrace, cut) })
+	defer unbind()
+	g.finishCalls(finishing, opts.HungUp, stop)
+	err := cmp.Or(context.Cause(calls), context.Cause(ctx), readErr)
 	stop(nil)
 	if !g.close(stopGrace) {
 		log.Warn("calls did not end when they were cancelled", "grace", stopGrace)
 	}
 	return err
+}
+
+// closeInput wakes whoever reads in, if that can be done.
+func closeInput(in io.Reader) {
+	if c, ok := in.(io.Closer); ok {
+		c.Close()
+	}
 }

@@ -89,6 +89,32 @@ func TestStdioContextEndsItInOrder(t *testing.T) {
 	})
 }
 
+func TestStdioLetsCallsAnswerWhenItsContextEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		f.AddTool(mcp.NewTool("brief"), func(ctx context.Context, _ mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+			f.started <- ""
+			time.Sleep(900 * time.Millisecond)
+			return mcp.NewToolResultText(fmt.Sprint("cancelled: ", ctx.Err())), nil
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		c := dial(ctx, t, f, serve.StdioOptions{})
+		c.send(call("1", "brief", `{}`))
+		<-f.started
+		start := time.Now()
+		cancel()
+		if got, want := c.receive().String(), "1: cancelled: <nil>"; got != want {
+			t.Errorf("the running call was answered with %q, want %q", got, want)
+		}
+		if err := <-c.done; !errors.Is(err, context.Canceled) {
+			t.Errorf("Stdio() = %v, want %v", err, context.Canceled)
+		}
+		if took := time.Since(start); took != 900*time.Millisecond {
+			t.Errorf("Stdio ended after %v, want with its last call", took)
+		}
+	})
+}
+
 func TestStdioEndsWhenNobodyReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture()
@@ -183,8 +209,8 @@ func TestStdioDoesNotWaitForEverForAHandler(t *testing.T) {
 		if err := <-c.done; !errors.Is(err, context.Canceled) {
 			t.Errorf("Stdio() = %v, want %v", err, context.Canceled)
 		}
-		if took := time.Since(start); took != 5*time.Second {
-			t.Errorf("Stdio gave a handler that ignores its context %v, want 5 s", took)
+		if took := time.Since(start); took != 6*time.Second {
+			t.Errorf("Stdio gave a handler that ignores its context %v, want 6 s", took)
 		}
 	})
 }
