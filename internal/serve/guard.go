@@ -43,6 +43,7 @@ type guard struct {
 	closed bool
 	calls  map[string]*call // by idKey
 	tokens map[string]int   // progress tokens of calls, by tokenKey
+	rested time.Time        // when the last of calls ended, subscriptions aside
 }
 
 // call is a request in flight.
@@ -185,6 +186,9 @@ func (g *guard) removeLocked(c *call) bool {
 		return false
 	}
 	delete(g.calls, c.key)
+	if c.method != methodListen {
+		g.rested = time.Now()
+	}
 	g.budget.give(c.size)
 	if c.token != "" {
 		if g.tokens[c.token]--; g.tokens[c.token] == 0 {
@@ -272,16 +276,17 @@ func (g *guard) finish(c *call, out []byte) {
 	g.w.write(out, func() bool { return g.remove(c) })
 }
 
-// busy reports whether requests are in flight, subscriptions aside.
-func (g *guard) busy() bool {
+// rest is since when no request has been in flight, subscriptions aside: now
+// while there is one, and the zero time if there never was one.
+func (g *guard) rest() time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, c := range g.calls {
 		if c.method != methodListen {
-			return true
+			return time.Now()
 		}
 	}
-	return false
+	return g.rested
 }
 
 // finishCalls waits until every request has its answer, ctx is done, or the

@@ -49,8 +49,8 @@ type HTTPOptions struct {
 	// refused.
 	Stateless bool
 
-	// SessionIdle is how long a session lives without a request. Zero stands
-	// for 30 minutes.
+	// SessionIdle is how long a session lives after its last request was
+	// answered. Zero stands for 30 minutes.
 	SessionIdle time.Duration
 
 	// MaxSessions is how many sessions there may be at a time, and how many

@@ -154,7 +154,7 @@ func TestSSEEndsIdleStreams(t *testing.T) {
 		{"a call in flight holds the stream", func(f *fixture, s *sseStream) {
 			s.send(call("1", "wait", `{}`))
 			time.AfterFunc(idle, func() { close(f.release) })
-		}, 2 * idle},
+		}, idle + idle/2 + idle},
 		{"a subscription doesn't", func(_ *fixture, s *sseStream) {
 			s.send(modernLine("1", "subscriptions/listen", `"notifications":{"toolsListChanged":true},`))
 		}, idle + idle/2},

@@ -96,10 +96,7 @@ func (st *stream) watch(ctx context.Context, idle time.Duration) error {
 				return fmt.Errorf("write to the client: %w", err)
 			}
 		case <-timer.C:
-			left := idle - time.Since(st.lastMessage())
-			if st.guard.busy() {
-				left = idle
-			}
+			left := idle - min(time.Since(st.lastMessage()), time.Since(st.guard.rest()))
 			if left <= 0 {
 				return errStreamIdle
 			}
