@@ -8,10 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -264,6 +266,23 @@ func TestASweepSparesTheLivingAndTheForeign(t *testing.T) {
 		t.Fatalf("makeParent of a name that is taken = %v, %v, want %s-1", second, err, live.dir)
 	}
 	second.lock.Close()
+}
+
+// TestAServerThatStaysInItsGroupKeepsTheLock is about a group that the server has
+// moved to and can't leave: a sweep must not take it for a dead server's.
+func TestAServerThatStaysInItsGroupKeepsTheLock(t *testing.T) {
+	own := fakeGroup(t, map[string]string{"cgroup.subtree_control": ""}) // without cgroup.procs nothing moves
+	if _, err := splitOwn(own, runPrefix+"test", []string{"cpu"}, slog.New(slog.DiscardHandler)); err == nil {
+		t.Fatal("splitOwn() = nil, want that the server can't move")
+	}
+	for range 3 { // the file's cleanup runs after a collection has found it
+		runtime.GC()
+		sweepCgroups(own, slog.New(slog.DiscardHandler))
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := os.Stat(filepath.Join(own, runPrefix+"test-server")); err != nil {
+		t.Errorf("Stat of the server's group after the sweeps = %v", err)
+	}
 }
 
 func folders(t *testing.T, dir string) []string {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -97,17 +98,17 @@ func splitOwn(own, name string, offered []string, log *slog.Logger) (*cgroupPare
 	self := strconv.Itoa(os.Getpid())
 	before := words(own, "cgroup.subtree_control")
 	undo := func() error {
-		// With another server's group below, or one that can't be removed, this
-		// process stays where it is, and the lock says so as long as it lives.
 		for _, controller := range offered {
 			if slices.Contains(before, controller) {
 				continue
 			}
 			if err := writeKnob(own, "cgroup.subtree_control", "-"+controller); err != nil {
+				stayIn(leaf)
 				return nil //nolint:nilerr // the next server sweeps
 			}
 		}
 		if err := writeKnob(own, "cgroup.procs", self); err != nil {
+			stayIn(leaf)
 			return nil //nolint:nilerr // as above
 		}
 		defer leaf.lock.Close()
@@ -123,6 +124,23 @@ func splitOwn(own, name string, offered []string, log *slog.Logger) (*cgroupPare
 	}
 	p.leave = undo
 	return p, nil
+}
+
+// stays are the locks of the groups that this process stays in for good.
+var stays struct {
+	sync.Mutex
+
+	locks []*os.File
+}
+
+// stayIn is for a process that can't leave a group that it has made for itself:
+// another server's group is below the one it came from, say. As long as it lives
+// the lock says so. A lock that nothing holds would go with its file, which the
+// garbage collector closes, and the next sweep would kill this process.
+func stayIn(leaf *cgroupParent) {
+	stays.Lock()
+	defer stays.Unlock()
+	stays.locks = append(stays.locks, leaf.lock)
 }
 
 // placeAbove finds the nearest group above this process's own that hands on the
