@@ -154,8 +154,8 @@ func TestSignalCancelsRunningCalls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, ok := replies(t, string(rest))[2]; !ok || !r.Result.IsError {
-		t.Errorf("the running call was answered with %q, want a tool error", rest)
+	if r := replies(t, string(rest))[2]; !r.Result.IsError || len(r.Result.Content) != 1 || !strings.Contains(r.Result.Content[0].Text, "Call list_vms") {
+		t.Errorf("the running call was answered with %q, want a tool error that says what to do", rest)
 	}
 	if err := p.Wait(); err != nil {
 		t.Errorf("the program ended with %v, want exit 0; stderr:\n%s", err, p.stderr.String())
