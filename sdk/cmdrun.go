@@ -17,7 +17,7 @@ type cmdRun struct {
 	ctx       context.Context // the RemoteCmd's
 	req       SlicerExecRequest
 	stdin     *cmdInput     // nil if there is no input
-	stdinPipe *bufferedPipe // nil unless it is the input
+	stdinPipe *bufferedPipe // what StdinPipe gave writes to it; may be nil
 
 	stream         *execStream
 	stdout, stderr *cmdOutput // nil discards; may be the same
@@ -231,11 +231,14 @@ func (r *cmdRun) result() error {
 			return err
 		}
 	}
-	if r.stdin != nil && r.stdinPipe == nil {
-		return r.stdin.failure()
+	if r.stdin == nil {
+		return nil
 	}
-	// The command's own pipe fails only because the command has ended.
-	return nil
+	err := r.stdin.failure()
+	if r.stdinPipe != nil && errors.Is(err, os.ErrClosed) {
+		return nil // a read of the command's own pipe, which its end has cut
+	}
+	return err
 }
 
 // cmdOutput is one output of a command, or both in one.

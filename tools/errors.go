@@ -66,7 +66,7 @@ func explanation(err error) string {
 	case errors.Is(err, context.DeadlineExceeded):
 		return "the daemon gave no answer in time, so this call was given up. It may be overloaded or stuck. Call list_vms to see whether it answers and what state the VMs are in, then retry; if it stays silent, tell the user."
 	case errors.Is(err, context.Canceled):
-		return "the call was cut off before its end: the client took it back, or this server is ending. What it began may be half-done. Call list_vms, and list_processes or list_files, to see what is there before a retry."
+		return "the call was cut off: this server is ending."
 	}
 	return explainConnection(err)
 }

@@ -75,13 +75,11 @@ func (t *Toolset) exec(ctx context.Context, in execInput) (Result, error) {
 	}
 	saw, stop := t.progress(ctx, began)
 	how := reader{follow: true, saw: saw}
-	reading, stopReading := t.waiting(limited, p)
-	defer stopReading()
-	a.reading, err = how.read(reading, p, cursor{})
+	a.reading, err = t.await(limited, how, p, cursor{})
 	stop()
 	a.took = time.Since(began)
 	if ctx.Err() != nil {
-		return Result{}, t.abandoned(ctx, p)
+		return t.cutOff(ctx, a)
 	}
 	if err != nil {
 		return t.readBroke(ctx, err, a)

@@ -197,6 +197,7 @@ func TestServerThatEndsTellsTheHandle(t *testing.T) {
 		s := connectTo(t, set)
 		s.call("create_vm", args{})
 		earlier := processOf(t, s.call("exec", args{"command": "sleep 300; echo earlier", "background": true}))
+		lying := processOf(t, s.call("exec", args{"command": "sleep 1; echo lying", "background": true}))
 		began := time.Now()
 		time.AfterFunc(5*time.Second, set.StopWaiting)
 		answers := make(chan string, 2)
@@ -206,13 +207,16 @@ func TestServerThatEndsTellsTheHandle(t *testing.T) {
 		if took := time.Since(began); took != 5*time.Second {
 			t.Errorf("the calls answered after %s, want when waiting ends, after 5 s", took)
 		}
+		wantText(t, "a read that begins then", s.call("read_process", args{"process": lying}), "exit 0", "lying")
+		wantText(t, "a read that begins then and could wait", s.call("read_process", args{"process": earlier}), "still running", "server is ending, and the command goes on")
+		wantText(t, "a command that is to begin then", s.fail("exec", args{"command": "sleep 1; echo never"}), "server is ending, so exec has not begun")
 		if err := set.Close(); err != nil {
 			t.Error(err)
 		}
 		next, stop := tended(t, cfg)
 		defer stop()
 		for _, got := range []string{first, second} {
-			wantText(t, "the call that waited", got, "still running (process ex_", "Next: read_process(process=")
+			wantText(t, "the call that waited", got, "still running (process ex_", "server is ending, and the command goes on", "Next: read_process(process=")
 			call := nextCall(t, got)
 			time.Sleep(5 * time.Minute)
 			wantText(t, "read_process of a new server", next.call("read_process", call), "exit 0 in 300.0 s")

@@ -79,9 +79,12 @@ func (t *Toolset) outcome(ctx context.Context, a processAnswer) (Result, error) 
 	case a.until:
 		res.Text += "; no line here matches until"
 	}
+	if end == nil {
+		res.Text += t.whileEnding()
+	}
 	t.addStanding(ctx, &res, a)
 	res.Text += "\n" + r.out.text(a.call("read_process", "cursor="+quote(r.cut.String()))+" reads on")
-	if next := a.next(); next != "" {
+	if next := a.next(); next != "" && (end != nil || !t.ending() || !t.vmsEnd) {
 		res.Text += "\n" + next
 	}
 	return res, nil

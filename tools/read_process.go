@@ -49,12 +49,13 @@ func (t *Toolset) readProcess(ctx context.Context, in readProcessInput) (Result,
 	}
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	reading, stopReading := t.waiting(limited, a.process)
-	defer stopReading()
 	saw, stop := t.progress(ctx, began)
 	how.saw = saw
-	a.reading, err = how.read(reading, a.process, from)
+	a.reading, err = t.await(limited, how, a.process, from)
 	stop()
+	if ctx.Err() != nil && t.ending() {
+		return t.cutOff(ctx, a)
+	}
 	if ctx.Err() != nil {
 		return Result{}, ctx.Err()
 	}

@@ -62,6 +62,10 @@ type Config struct {
 	// 20.
 	MaxVMs int
 
+	// VMsEnd says that the daemon ends with this server, and with it every VM
+	// and what runs there.
+	VMsEnd bool
+
 	// Log takes one record for each call, without arguments or output. Nil
 	// discards.
 	Log *slog.Logger
@@ -85,6 +89,7 @@ type Toolset struct {
 
 	waits    context.Context // done when no call is to wait any more
 	endWaits context.CancelFunc
+	vmsEnd   bool
 
 	maxVMs       int
 	admission    admission
@@ -113,7 +118,7 @@ func New(cfg Config) (*Toolset, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Toolset{client: cfg.Client, owner: cfg.Owner, roots: roots, log: cfg.Log, limit: cfg.CallLimit, maxVMs: cfg.MaxVMs, locals: newLocals()}
+	t := &Toolset{client: cfg.Client, owner: cfg.Owner, roots: roots, log: cfg.Log, limit: cfg.CallLimit, maxVMs: cfg.MaxVMs, vmsEnd: cfg.VMsEnd, locals: newLocals()}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
@@ -128,25 +133,6 @@ func New(cfg Config) (*Toolset, error) {
 	}
 	t.admission.turn = make(chan struct{}, 1)
 	return t, nil
-}
-
-// StopWaiting makes the calls that wait for a process of the daemon answer now:
-// with what there is and the call that reads on. It is for a server that is
-// about to end, whose client can go on with the next one. Calls that wait for
-// what ends with this server, or for a VM, go on.
-func (t *Toolset) StopWaiting() { t.endWaits() }
-
-// waiting is ctx for a wait for p's output.
-func (t *Toolset) waiting(ctx context.Context, p process) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	if _, ends := p.(*local); ends {
-		return ctx, cancel
-	}
-	unbind := context.AfterFunc(t.waits, cancel)
-	return ctx, func() {
-		unbind()
-		cancel()
-	}
 }
 
 // Close ends the processes that this server itself holds, and releases the
@@ -182,7 +168,7 @@ func (t *Toolset) handler(tool Tool) server.ToolHandlerFunc {
 		res, err := t.call(withProgress(ctx, req), tool, req)
 		var out *mcp.CallToolResult
 		if err != nil {
-			out = errorResult(t.explain(err))
+			out = errorResult(t.explain(err) + endingAdvice(tool, err))
 		} else {
 			out = res.callResult()
 		}
@@ -200,6 +186,9 @@ func (t *Toolset) call(ctx context.Context, tool Tool, req mcp.CallToolRequest) 
 			err = refuse("%s ran into a fault of this MCP server (a bug, not your call's fault). Retry once; if it happens again, tell the user, who finds the details in the server's log.", tool.Name)
 		}
 	}()
+	if t.ending() && tool.Effect != Reads {
+		return Result{}, refuse("this server is ending, so %s has not begun. Retry when it is back.", tool.Name)
+	}
 	raw := req.Params.RawArguments
 	if len(raw) == 0 && req.Params.Arguments != nil {
 		if raw, err = json.Marshal(req.Params.Arguments); err != nil {

@@ -66,7 +66,7 @@ func (h *httpFlags) add(cmd *cobra.Command) {
 	f.StringVar(&h.tlsKey, "tls-key", "", "http: `file` with the key of --tls-cert, PEM")
 	f.StringArrayVar(&h.allowOrigins, "allow-origin", nil, "http: `origin`, scheme://host[:port], whose web pages may call; may be repeated (default this machine's)")
 	f.StringArrayVar(&h.allowHosts, "allow-host", nil, "http: `name` by which a proxy on this machine may call; may be repeated (default localhost)")
-	f.DurationVar(&h.sessionIdle, "session-idle", defaultSessionIdle, "http: how long a session lives without a request, a `time` such as 10m")
+	f.DurationVar(&h.sessionIdle, "session-idle", defaultSessionIdle, "http: how long a session lives after its last answer, a `time` such as 10m")
 	f.BoolVar(&h.stateless, "stateless", false, "http: keep no sessions, for replicas behind a load balancer; they need the same --owner")
 }
 

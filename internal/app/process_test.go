@@ -154,7 +154,7 @@ func TestSignalCancelsRunningCalls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := replies(t, string(rest))[2]; !r.Result.IsError || len(r.Result.Content) != 1 || !strings.Contains(r.Result.Content[0].Text, "Call list_vms") {
+	if r := replies(t, string(rest))[2]; !r.Result.IsError || len(r.Result.Content) != 1 || !strings.Contains(r.Result.Content[0].Text, "Retry when it is back") {
 		t.Errorf("the running call was answered with %q, want a tool error that says what to do", rest)
 	}
 	if err := p.Wait(); err != nil {

@@ -138,6 +138,7 @@ func run(ctx context.Context, p Process, o options) (err error) {
 		Getenv:            p.Getenv,
 		AllowSecretValues: o.secretValues,
 		Known:             map[string]string{"SLICER_TOKEN": at.token, mcpTokenVariable: over.token},
+		VMsEnd:            o.embedded,
 		Log:               plain, // which it redacts itself
 	})
 	if err != nil {

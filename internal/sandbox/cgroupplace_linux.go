@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -126,21 +125,12 @@ func splitOwn(own, name string, offered []string, log *slog.Logger) (*cgroupPare
 	return p, nil
 }
 
-// stays are the locks of the groups that this process stays in for good.
-var stays struct {
-	sync.Mutex
-
-	locks []*os.File
-}
-
 // stayIn is for a process that can't leave a group that it has made for itself:
 // another server's group is below the one it came from, say. As long as it lives
-// the lock says so. A lock that nothing holds would go with its file, which the
-// garbage collector closes, and the next sweep would kill this process.
+// the lock says so, on a descriptor that nothing closes: the lock's own goes with
+// the file, and the next sweep would kill this process.
 func stayIn(leaf *cgroupParent) {
-	stays.Lock()
-	defer stays.Unlock()
-	stays.locks = append(stays.locks, leaf.lock)
+	_, _ = unix.FcntlInt(leaf.lock.Fd(), unix.F_DUPFD_CLOEXEC, 0) // fails only without descriptors
 }
 
 // placeAbove finds the nearest group above this process's own that hands on the

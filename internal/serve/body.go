@@ -2,6 +2,7 @@ package serve
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"mime"
@@ -33,8 +34,9 @@ func (*heldBody) Close() error { return nil }
 var errBusy = errors.New("too much is held")
 
 // takeBody reads the body of a POST, or answers why it is not taken and
-// reports false. The caller releases it.
-func takeBody(b *budget, w http.ResponseWriter, r *http.Request) (*heldBody, bool) {
+// reports false. What hasn't arrived when closing is done is not waited for.
+// The caller releases the body.
+func takeBody(closing context.Context, b *budget, w http.ResponseWriter, r *http.Request) (*heldBody, bool) {
 	types := r.Header.Values("Content-Type")
 	media, _, err := mime.ParseMediaType(strings.Join(types, ","))
 	if err != nil || media != typeJSON || len(types) != 1 {
@@ -51,7 +53,9 @@ func takeBody(b *budget, w http.ResponseWriter, r *http.Request) (*heldBody, boo
 		return nil, false
 	}
 	body := &heldBody{budget: b}
+	unlimit := limitBody(closing, w)
 	err = body.read(w, r)
+	unlimit()
 	if err == nil {
 		body.Reader = bytes.NewReader(body.data)
 		return body, true
@@ -64,6 +68,8 @@ func takeBody(b *budget, w http.ResponseWriter, r *http.Request) (*heldBody, boo
 		refuse(w, http.StatusRequestEntityTooLarge, "a message may have 8 MiB at most")
 	case errors.Is(err, errBusy):
 		busy(w, "the server is busy: send this request again when others have been answered")
+	case closing.Err() != nil:
+		busy(w, errClosing.Error())
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		refuse(w, http.StatusRequestTimeout, "the message took too long to arrive")
 	default:
@@ -75,10 +81,6 @@ func takeBody(b *budget, w http.ResponseWriter, r *http.Request) (*heldBody, boo
 // read reads what arrives in time, and counts it as it arrives: a length that
 // is only announced takes nothing.
 func (b *heldBody) read(w http.ResponseWriter, r *http.Request) error {
-	rc := http.NewResponseController(w)
-	// A writer without deadlines is a test's.
-	_ = rc.SetReadDeadline(time.Now().Add(bodyTime))
-	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
 	body := http.MaxBytesReader(w, r.Body, maxLine)
 	buf := make([]byte, 0, 512)
 	for {
@@ -120,20 +122,36 @@ func (b *heldBody) release() {
 // skipBody reads the body of a request whose method has no use for one, or
 // answers why it doesn't and reports false. net/http would wait for it, without
 // an end, before it answers.
-func skipBody(w http.ResponseWriter, r *http.Request) bool {
+func skipBody(closing context.Context, w http.ResponseWriter, r *http.Request) bool {
 	if r.ContentLength == 0 {
 		return true
 	}
-	rc := http.NewResponseController(w)
-	// A writer without deadlines is a test's.
-	_ = rc.SetReadDeadline(time.Now().Add(bodyTime))
-	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
+	defer limitBody(closing, w)()
 	if _, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxSkipped)); err != nil {
 		w.Header().Set("Connection", "close") // the rest of the body is not read
 		refuse(w, http.StatusBadRequest, "this method takes no body")
 		return false
 	}
 	return true
+}
+
+// limitBody bounds the reading of a request's body: it ends after bodyTime, and
+// when closing is done. The caller calls unlimit when it has read.
+func limitBody(closing context.Context, w http.ResponseWriter) (unlimit func()) {
+	rc := http.NewResponseController(w)
+	// A writer without deadlines is a test's.
+	_ = rc.SetReadDeadline(time.Now().Add(bodyTime))
+	ended := make(chan struct{})
+	unbind := context.AfterFunc(closing, func() {
+		defer close(ended)
+		_ = rc.SetReadDeadline(time.Now())
+	})
+	return func() {
+		if !unbind() {
+			<-ended
+		}
+		_ = rc.SetReadDeadline(time.Time{})
+	}
 }
 
 // limitRest bounds what is left of an exchange when its handler has returned:

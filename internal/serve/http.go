@@ -118,6 +118,7 @@ func NewHTTP(srv *server.MCPServer, opts HTTPOptions) *HTTP {
 	}
 	h.calls, h.endCalls = context.WithCancelCause(context.Background())
 	h.streams, h.endStreams = context.WithCancelCause(context.Background())
+	srv.Use(endWithCall)
 	h.mcp = server.NewStreamableHTTPServer(srv,
 		server.WithStateLess(true),
 		server.WithDisableLocalhostProtection(true), // access knows the names that are allowed
@@ -163,12 +164,12 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer h.serving.Done()
 	if r.Method != http.MethodPost {
-		if skipBody(w, r) {
+		if skipBody(h.streams, w, r) {
 			rt.serve(w, r)
 		}
 		return
 	}
-	body, ok := takeBody(h.budget, w, r)
+	body, ok := takeBody(h.streams, h.budget, w, r)
 	if !ok {
 		return
 	}

@@ -1,12 +1,14 @@
 package serve_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,6 +64,43 @@ func TestHTTPBodyThatDoesNotComeHoldsNothing(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+func TestHTTPCloseDoesNotWaitForABody(t *testing.T) {
+	for name, head := range map[string]string{
+		"of a message": "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
+		"of a page":    "GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{",
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newPipeWeb(t, newWebFixture(), serve.HTTPOptions{})
+				conn := w.dial()
+				defer conn.Close()
+				if _, err := io.WriteString(conn, head); err != nil {
+					t.Fatal(err)
+				}
+				got := make(chan string)
+				go func() {
+					line, _ := bufio.NewReader(conn).ReadString('\n') // its end shows in what it is
+					got <- line
+				}()
+				synctest.Wait()
+				began := time.Now()
+				closed := make(chan error)
+				go func() { closed <- w.h.Close(t.Context()) }()
+				if line := <-got; !strings.HasPrefix(line, "HTTP/1.1 ") {
+					t.Errorf("the answer is %q, want a status", line)
+				}
+				if err := <-closed; err != nil {
+					t.Errorf("Close() = %v", err)
+				}
+				if took := time.Since(began); took != 0 {
+					t.Errorf("Close() took %s, want that it doesn't wait", took)
+				}
+				w.close()
+			})
+		})
 	}
 }
 

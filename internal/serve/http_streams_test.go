@@ -3,6 +3,7 @@ package serve_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -195,11 +196,41 @@ func TestHTTPCloseCutsCallsThatTakeTooLong(t *testing.T) {
 				if cause := <-f.ended; cause == nil || errors.Is(cause, tools.ErrCancelled) {
 					t.Errorf("the call's context ended with %v, want an ordinary cause", cause)
 				}
-				if a := <-answer; a.status != 503 || !cmp.Equal(a.messages(t), []string{"1: error -32000"}) {
-					t.Errorf("the call = %d %q, want 503 and an error", a.status, a.body)
+				if a := <-answer; a.status != 200 || !cmp.Equal(a.messages(t), []string{"1: waited"}) {
+					t.Errorf("the call = %d %q, want what the tool said when it was cut off", a.status, a.body)
 				}
 				w.close()
 			})
 		})
 	}
+}
+
+func TestHTTPCloseRefusesCallsThatWaitForTheirTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newWebFixture()
+		w := newPipeWeb(t, f, serve.HTTPOptions{})
+		headers := w.open()
+		var running []<-chan answered
+		for i := range 256 { // as many as run at once
+			running = append(running, background(func() answered { return w.do("POST", "/mcp", call(fmt.Sprint(i), "wait", `{}`), headers...) }))
+			<-f.started
+		}
+		waiting := background(func() answered { return w.do("POST", "/mcp", call("999", "wait", `{}`), headers...) })
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := w.h.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Close() = %v, want %v", err, context.DeadlineExceeded)
+		}
+		for range running {
+			<-f.ended
+		}
+		if a := <-waiting; a.status != 503 || !cmp.Equal(a.messages(t), []string{"999: error -32000"}) {
+			t.Errorf("the call that waited = %d %q, want 503 and an error", a.status, a.body)
+		}
+		for _, r := range running {
+			<-r
+		}
+		w.close()
+	})
 }

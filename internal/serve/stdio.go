@@ -22,8 +22,8 @@ import (
 
 const (
 	// answerGrace is how long calls in flight have for their answers once
-	// Stdio is to end, before they are cancelled. Clients kill a server that
-	// takes 2 seconds.
+	// Stdio's context is done, and again when they have then been cancelled.
+	// Some clients kill a server that takes more than 2 seconds.
 	answerGrace = time.Second
 
 	// stopGrace is how long Stdio waits for calls that it has cancelled.
@@ -58,9 +58,9 @@ type StdioOptions struct {
 //
 // When in ends, every request that was read is answered before Stdio returns
 // nil; subscriptions/listen is closed, not waited for. When ctx is done, calls
-// in flight have a second to answer, are cancelled, have 5 seconds more, and
-// Stdio returns ctx's error. A client that stops reading gives ErrHungUp or the
-// write's error.
+// in flight have a second to answer, are cancelled, have another, and Stdio
+// returns ctx's error. A client that stops reading gives ErrHungUp or the write's
+// error.
 //
 // Stdio closes in, if it is an io.Closer, when it stops before in has ended:
 // nothing else wakes a blocked Read. A reader that cannot be woken so keeps
@@ -102,8 +102,12 @@ func Stdio(ctx context.Context, srv *server.MCPServer, in io.Reader, out io.Writ
 	g.finishCalls(finishing, opts.HungUp, stop)
 	err := cmp.Or(context.Cause(calls), context.Cause(ctx), readErr)
 	stop(nil)
-	if !g.close(stopGrace) {
-		log.Warn("calls did not end when they were cancelled", "grace", stopGrace)
+	grace := stopGrace
+	if ctx.Err() != nil {
+		grace = answerGrace
+	}
+	if !g.close(grace) {
+		log.Warn("calls did not end when they were cancelled", "grace", grace)
 	}
 	return err
 }

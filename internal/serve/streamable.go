@@ -260,6 +260,11 @@ func (h *HTTP) run(ctx context.Context, out *reply, p *post) {
 		case h.budget.running <- struct{}{}:
 			defer func() { <-h.budget.running }()
 		case <-ctx.Done():
+		}
+		if h.calls.Err() != nil {
+			<-ctx.Done() // at once: what ends this call has freed the place too
+		}
+		if ctx.Err() != nil {
 			return
 		}
 	}
@@ -277,7 +282,29 @@ func (h *HTTP) handle(ctx context.Context, out server.HTTPResponseWriter, p *pos
 			_, _ = out.Write(errorAnswer(p.ID, mcp.INTERNAL_ERROR, "internal error"))
 		}
 	}()
+	if p.Method == methodCallTool {
+		// mcp-go keeps the answer of a request whose context has ended, which
+		// says what has become of the call. Its tool sees the end all the same.
+		ctx = context.WithValue(context.WithoutCancel(ctx), callKey{}, ctx)
+	}
 	h.mcp.Handle(out, &server.HTTPRequest{Method: http.MethodPost, Header: p.header, Body: p.body, Context: ctx})
+}
+
+// callKey is that of a tool call's own context in the one that mcp-go gets.
+type callKey struct{}
+
+// endWithCall lets a tool's context end with its call.
+func endWithCall(next server.ToolHandlerFunc) server.ToolHandlerFunc {
+	return func(ctx context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+		call, ok := ctx.Value(callKey{}).(context.Context)
+		if !ok { // it came over another transport
+			return next(ctx, req)
+		}
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		defer context.AfterFunc(call, func() { cancel(context.Cause(call)) })()
+		return next(ctx, req)
+	}
 }
 
 // finish sends the answer, unless the request has been cancelled.
@@ -290,10 +317,10 @@ func (h *HTTP) finish(ctx context.Context, out *reply, p *post, s *httpSession, 
 	switch {
 	case !wanted:
 		out.none()
-	case ctx.Err() == nil:
+	case ctx.Err() == nil, errors.Is(context.Cause(ctx), errClosing) && out.body.Len() > 0:
 		out.answer(p.ID)
 	case p.request() && errors.Is(context.Cause(ctx), errClosing):
-		// mcp-go keeps the answer of a request whose context has ended.
+		// It was not begun, or mcp-go has kept its answer.
 		out.fail(http.StatusServiceUnavailable, p.ID, codeBusy, errClosing.Error())
 	default:
 		out.none()
