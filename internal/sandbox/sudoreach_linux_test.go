@@ -13,12 +13,12 @@ import (
 
 func TestTheSudoProgramIsOutOfReach(t *testing.T) {
 	h := newHypervisor(t)
+	a := boot(t, h, daemon.GuestSpec{Hostname: "sbox-1"}) // the layer is there when a guest is
 	layer := filepath.Join(h.RunDir(), "sudo")
 	before := snapshot(t, layer)
 	if len(before) != 6 {
 		t.Fatalf("the layer has %v, want two files in four folders", before)
 	}
-	a := boot(t, h, daemon.GuestSpec{Hostname: "sbox-1"})
 	b := boot(t, h, daemon.GuestSpec{Hostname: "sbox-2"})
 	const program = "/usr/lib/slicer/slicer-agent"
 	for _, script := range []string{
