@@ -35,7 +35,7 @@ var (
 	errTooManyLocals = refuse("this server holds the output of %d processes already, which is the most. End those that run with signal_process, or read those that have ended to their end with read_process; list_processes shows both.", mostLocals)
 
 	// errLocalsClosed refuses one when the server ends.
-	errLocalsClosed = refuse("this server is shutting down, so nothing was begun.")
+	errLocalsClosed = refuse("this server is ending, so nothing was begun. Retry when it is back.")
 )
 
 // locals are the processes whose output this server holds: commands on a

@@ -318,5 +318,5 @@ func TestNothingIsBegunAfterClose(t *testing.T) {
 	if err := set.Close(); err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, "exec with input", s.fail("exec", args{"command": "echo x", "stdin": "x"}), "shutting down", "nothing was begun")
+	wantText(t, "exec with input", s.fail("exec", args{"command": "echo x", "stdin": "x"}), "this server is ending, so exec has not begun", "Retry when it is back")
 }

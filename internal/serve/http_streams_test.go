@@ -223,7 +223,9 @@ func TestHTTPCloseRefusesCallsThatWaitForTheirTurn(t *testing.T) {
 			t.Errorf("Close() = %v, want %v", err, context.DeadlineExceeded)
 		}
 		for range running {
-			<-f.ended
+			if cause := <-f.ended; cause == nil {
+				t.Error("a call that ran was not cut off")
+			}
 		}
 		if a := <-waiting; a.status != 503 || !cmp.Equal(a.messages(t), []string{"999: error -32000"}) {
 			t.Errorf("the call that waited = %d %q, want 503 and an error", a.status, a.body)
