@@ -360,12 +360,26 @@ func sealedProgram() (*os.File, error) {
 		f.Close()
 		return nil, fmt.Errorf("copy this program: %w", err)
 	}
-	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
-	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals); err != nil {
+	if err := seal(f); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("seal this program's copy: %w", err)
 	}
 	return f, nil
+}
+
+// sealLimit bounds how long a memory file's pages are waited for.
+const sealLimit = 5 * time.Second
+
+// seal makes a memory file unchangeable. The kernel refuses while it still works
+// on a page that was written, as it does for a while on a busy machine.
+func seal(f *os.File) error {
+	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+	for deadline := time.Now().Add(sealLimit); ; time.Sleep(10 * time.Millisecond) {
+		_, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals)
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+			return err
+		}
+	}
 }
 
 // explain says what a failed first boot means and how to allow it.
